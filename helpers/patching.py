@@ -32,6 +32,7 @@ from helpers.replay import (
     BaseRun,
     Cell,
     Metric,
+    PrefixCache,
     at_columns,
     check_model,
     check_replay,
@@ -117,7 +118,8 @@ def patch_sweep(
     base = _checked_base(model, base_tokens, site, max(layers), first)
     unpatched = unpatched_metric(model, metric, base)
     source: Activations = {}
-    forward(model, source_tokens.to(model.cfg.device), [keep(source, hook_names)])
+    differing = source_tokens[:, first:].to(model.cfg.device)
+    forward(model, differing, [keep(source, hook_names)], PrefixCache(base.cache, first))
 
     cells: list[Cell] = list(product(layers, heads_or_none))
     values = unpatched.expand(len(cells), len(groups), *unpatched.shape).clone()
@@ -125,7 +127,8 @@ def patch_sweep(
     with progress_bar(f"patching {site}", model.cfg.n_layers * len(passes), progress) as bar:
         for group, columns, rows in passes:
             patches = [cells[row] for row in rows]
-            values_at = [source[layer][at_columns(site, columns, head)] for layer, head in patches]
+            kept = [column - first for column in columns]
+            values_at = [source[layer][at_columns(site, kept, head)] for layer, head in patches]
             final = run_patched(model, base, values_at, site, patches, columns, bar.update)
             values[rows, group] = measure(model, metric, final)
 

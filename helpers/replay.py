@@ -7,7 +7,8 @@ matters. What is the same in all patched runs comes from the base run:
 - the keys and values of positions before the patch (:class:`PrefixCache`);
 - the residual stream below the patched layer: at each block the batch gains a copy of it for every
   patch in that block (:func:`run_patched`);
-- and only the final position is unembedded, and only the answer tokens if the metric is a
+- what comes after the last attention is computed for the final position only, which alone is
+  unembedded, and only to the answer tokens if the metric is a
   :class:`~helpers.logit_diff.LogitDiff` (:func:`measure`).
 """
 
@@ -57,13 +58,19 @@ class PrefixCache(DynamicCache):
     ) -> tuple[Tensor, Tensor]:
         """The prefix followed by what is new, which is not stored."""
         prefix = self.layers[layer_idx]
-        # Below the first patched layer the batch is still one prompt, hence [:rows].
-        rows = len(key_states)
-        copies = -(-rows // len(prefix.keys))
-        return (
-            torch.cat([prefix.keys.repeat(copies, 1, 1, 1)[:rows], key_states], dim=-2),
-            torch.cat([prefix.values.repeat(copies, 1, 1, 1)[:rows], value_states], dim=-2),
-        )
+        return _after(prefix.keys, key_states), _after(prefix.values, value_states)
+
+
+def _after(
+    prefix: Float[Tensor, "batch head before d"], new: Float[Tensor, "row head position d"]
+) -> Tensor:
+    """The prefix of each prompt, followed by what each copy of the prompt has of its own."""
+    shared = prefix[: len(new)]  # Below the first patched layer there is a single row.
+    before = prefix.shape[-2]
+    whole = new.new_empty(*new.shape[:2], before + new.shape[-2], new.shape[-1])
+    whole[..., :before, :].unflatten(0, (-1, len(shared)))[:] = shared
+    whole[..., before:, :] = new
+    return whole
 
 
 def run_base(
@@ -115,6 +122,8 @@ def run_patched(
         (hook_names_of(model, "resid_pre", range(model.cfg.n_layers)), grow),
         (hook_names_of(model, site, patches_at), patch),
     ]
+    if site != "mlp_out":
+        hooks += _last_mlp_at_final_position(model)
     cache = PrefixCache(base.cache, start)
     final, _ = forward(model, base.tokens[:1, start:], hooks, cache)
     return final.unflatten(0, (len(cells), batch))
@@ -139,6 +148,18 @@ def forward(
     with model.hooks(fwd_hooks=filtered):
         logits = model(tokens, past_key_values=cache)
     return final[0], logits[0, -1]
+
+
+def _last_mlp_at_final_position(model: TransformerBridge) -> list[Hook]:
+    """No head comes after the last MLP, so that other positions need not go through it.
+
+    What it returns is added to all positions: rightly at the final one, and no other is read.
+    """
+    name = f"blocks.{model.cfg.n_layers - 1}.mlp.hook_in"
+    point = model.hook_dict.get(name)
+    if point is None or point.hook_conversion is not None:  # OPT: prompts and positions on one axis
+        return []
+    return [({name}, lambda activation, hook: activation[:, -1:])]
 
 
 def keep(store: Activations, names: set[str]) -> Hook:
