@@ -1128,11 +1128,14 @@ for head, part in routes:
     sign = other.mean().sign()
     more, twice = mean_interval(sign * (other - same)), mean_interval(sign * (other - 2 * same))
     order_matters[head, part] = not more.low <= 0 <= more.high
-    says = "a name; that the order matters is not to be seen"
     if order_matters[head, part]:
-        says = "a place" if twice.low > 0 else "both a name and a place"
+        says = "misses a place" if twice.low > 0 else "misses a name and a place"
+    elif mean_interval(same).low <= 0 <= mean_interval(same).high:
+        says = "does not react to be seen"
+    else:
+        says = "misses a name; of the order, nothing is to be seen"
     texts = "   ".join(f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same))
-    print(f"{f'{part.name}, {head.name} replaced':28}    {texts}   misses {says}")
+    print(f"{f'{part.name}, {head.name} replaced':28}    {texts}   {says}")
 
 # %% [markdown]
 # *What it does not show.* The sentence frames are few and the prompts share them, so the intervals speak about *these*
@@ -1231,10 +1234,10 @@ if repaired and "about what was predicted" in outcome.values():
 # %%
 for head in ablated_heads:
     account = many_accounts[head, "zero"]
-    share = (made_up(account).mean() / -account.direct.mean()).item()
+    in_words = repair_in_words(-account.direct, made_up(account))
     print(
-        f"Losing {head.name} (looks at {places_of(head)}): direct loss {mean_interval(-account.direct)}, "
-        f"made up for {mean_interval(made_up(account))}, a share of {share:+.2f}."
+        f"Losing {head.name} (looks at {places_of(head)}): direct loss {mean_interval(-account.direct)}, made up for "
+        f"{mean_interval(made_up(account))}. So the loss is {in_words}."
     )
     contributions = {
         name: parts_of[name](account).mean().item()
@@ -1243,7 +1246,6 @@ for head in ablated_heads:
     print("  " + ", ".join(f"{name} {value:+.2f}" for name, value in contributions.items()) + ".")
     against = [name for name in contributions if mean_interval(parts_of[name](account)).high < 0]
     helping = [name for name in contributions if mean_interval(parts_of[name](account)).low > 0]
-    in_words = repair_in_words(-account.direct, made_up(account))
     if helping and against and in_words == "about what was predicted":
         print(
             f"  It looks as if little happened, but {' and '.join(helping)} give, and {' and '.join(against)} take away."
@@ -1262,7 +1264,7 @@ less = [
     (head, part)
     for head in ablated_heads
     for part in reacting[head]
-    if by_head[part.layer, part.head] < 0 < part.value
+    if by_head[part.layer, part.head] < -abs(clean) / 100 and part.value > 0
 ]
 for head, part in less:
     was = by_head[part.layer, part.head].item()

@@ -1283,7 +1283,7 @@ if right - wrong < 0:
 elif wrong < 0 and abs(wrong) > abs(right):
     print("inhibition of the repeated name, as in hypothesis A, done at the output itself.")
 elif right > abs(wrong):
-    print("it moves the right name, so what inhibits the repeated one must come before it.")
+    print("it mostly raises the right name, so if the repeated one is inhibited, that happens before.")
 else:
     print("it raises both names, or lowers both, and the right one a little less or more.")
 

@@ -225,16 +225,20 @@ for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
 # between the orders is a hint that it may not.
 #
 # Before the variants are used, the check that they do what they say: with the subject swapped, the difference should turn
-# negative; with three other names, our two answers are just two names that the text never mentioned.
+# negative; with three other names, our two answers are just two names that the text never mentioned. The screening prompts
+# are enough for that.
 
 # %%
-swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
-for name, values in {
-    "as sampled": diffs,
-    "swapped subject": swapped_diffs,
-    "third name": logit_diffs(sample.third_name, sample.answer_tokens),
-    "random names": logit_diffs(sample.random_names, sample.answer_tokens),
-}.items():
+screening_diffs = {
+    name: logit_diffs(tokens, screening.answer_tokens)
+    for name, tokens in {
+        "as sampled": screening.tokens,
+        "swapped subject": screening.swapped_subject,
+        "third name": screening.third_name,
+        "random names": screening.random_names,
+    }.items()
+}
+for name, values in screening_diffs.items():
     print(f"{name:16} {mean_interval(values)}")
 
 # %% [markdown]
@@ -319,10 +323,8 @@ torch.testing.assert_close(eight_diffs.mean() - eight_corrupted.mean(), eight_sp
 metric = LogitDiff(eight.answer_tokens)
 eight_patching = patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric)
 eight_patching = (eight_patching - eight_corrupted.mean()) / eight_span
-some = screening.select(range(16))  # as balanced as the whole
-some_span = logit_diffs(some.tokens, some.answer_tokens) - logit_diffs(
-    some.swapped_subject, some.answer_tokens
-)
+some = screening.select(range(16))  # one of each frame and order
+some_span = (screening_diffs["as sampled"] - screening_diffs["swapped subject"])[: len(some)]
 screening_patching = restored(some).mean(-1) / some_span.mean()
 
 
@@ -339,7 +341,12 @@ def largest(values: Float[Tensor, "layer head"], count: int) -> list[tuple[int, 
 
 eight_top, screening_top = largest(eight_patching, 8), largest(screening_patching, 8)
 candidates = sorted(set(eight_top) | set(screening_top))
-_, z = model.run_with_cache(sample.tokens, names_filter=lambda name: name.endswith("hook_z"))
+swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
+_, z = model.run_with_cache(
+    sample.tokens,
+    names_filter={f"blocks.{layer}.attn.hook_z" for layer, _ in candidates}.__contains__,
+    stop_at_layer=max(layer for layer, _ in candidates) + 1,
+)
 patched = patch_head_outputs(
     model,
     sample.swapped_subject,
@@ -367,7 +374,8 @@ name_positions = ("IO", "S1", "S2")
 def attention_to_names(prompts, heads: list[tuple[int, int]]) -> Float[Tensor, "head name prompt"]:
     """Attention from the last token to each mention of a name."""
     wanted = {f"blocks.{layer}.attn.hook_pattern" for layer, _ in heads}
-    _, cache = model.run_with_cache(prompts.tokens, names_filter=wanted.__contains__)
+    top = max(layer for layer, _ in heads) + 1
+    _, cache = model.run_with_cache(prompts.tokens, names_filter=wanted.__contains__, stop_at_layer=top)
     patterns = torch.stack([cache["pattern", layer][:, number, -1] for layer, number in heads])
     at = torch.stack([prompts.positions[name] for name in name_positions], dim=-1)  # [prompt, name]
     return patterns.gather(2, at.expand(len(heads), -1, -1)).transpose(1, 2)
@@ -524,13 +532,12 @@ def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt
 
 
 all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
-without_gates = logit_diffs(screening.tokens, screening.answer_tokens)
-torch.testing.assert_close(all_open, without_gates, atol=1e-3, rtol=1e-3)
+torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
 print(f"all gates open: {mean_interval(all_open)}, the whole model; all shut: {mean_interval(all_shut)}")
 
 # %%
 contributions = gate_attribution(
-    model, screening.tokens, screening.answer_tokens, frame_outputs[:, screening.frame], steps=8
+    model, screening.tokens, screening.answer_tokens, frame_outputs[:, screening.frame], steps=6
 )
 rows = torch.arange(len(screening), device=contributions.device)
 score = {
@@ -711,7 +718,8 @@ print(
 # nothing changes, it has no business in the circuit, or another class stands in for it. If the difference *rises*, the
 # class was opposition. The same knock-out in the whole model tells whether heads outside the circuit make up for it. A class
 # is *needed* if it costs a tenth of the whole model's logit difference or more, by the whole interval; it *opposes* if its
-# loss is a gain as large; between, it helps or opposes a little if the interval leaves out zero.
+# loss is a gain as large; between, it helps or opposes a little if the interval leaves out zero. If the interval holds zero,
+# the class is *not needed* if the interval lies within that tenth on both sides, and else *uncertain*.
 
 # %%
 direct = head_attribution(screening.tokens, screening.answer_tokens)  # [layer, head, prompt]
@@ -801,7 +809,9 @@ def role_of(lost: Interval) -> str:
         return "needed"
     if lost.high < -0.1:
         return "opposes"
-    return "helps a little" if lost.low > 0 else "opposes a little" if lost.high < 0 else "not needed"
+    if lost.low > 0 or lost.high < 0:
+        return "helps a little" if lost.low > 0 else "opposes a little"
+    return "not needed" if lost.low > -0.1 and lost.high < 0.1 else "uncertain"
 
 
 print(f"{'class':32} {'lost from circuit':22} {'lost from model':22} in the circuit")
@@ -828,7 +838,7 @@ idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not nee
 print(
     f"\nNeeded in the circuit, but half or more made up for in the whole model: {', '.join(replaceable) or 'none'}."
 )
-print(f"Not needed, so the circuit is not minimal: {', '.join(idle) or 'none'}.")
+print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {', '.join(idle) or 'none'}.")
 print(
     f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
 )
