@@ -426,10 +426,16 @@ for head, found in reacting.items():
 #
 # The account says what each part wrote differently. It does not say what would happen if a part could *not* react, since
 # later parts hear of it too. So: ablate, hold one part (or all of a kind) at its clean output at the last position, and
-# see by how much the logit difference is lower or higher than when everything may react.
+# see by how much the logit difference is lower or higher than when everything may react. From here on we run the last token
+# only, with the keys and values that the clean run had before it.
 
 
 # %%
+keys_and_values = DynamicCache()
+_ = model(prompts.tokens, past_key_values=keys_and_values)
+earlier = PrefixCache(keys_and_values, prompts.tokens.shape[1] - 1)
+
+
 def hold_at_end(site: str, layer: int, number: int | None = None) -> tuple:
     """A hook: at the last position a head (``z``) or an MLP (``mlp_out``) gives what it gave in the clean run."""
 
@@ -445,7 +451,9 @@ def final_stream(hooks: list) -> Float[Tensor, "1 prompt d_model"]:
     """The residual stream leaving the last block at the last position."""
     kept = get_act_name("resid_post", n_layers - 1)
     with model.hooks(fwd_hooks=hooks):
-        _, run_cache = model.run_with_cache(prompts.tokens, names_filter=kept)
+        _, run_cache = model.run_with_cache(
+            prompts.tokens[:, -1:], past_key_values=earlier, names_filter=kept
+        )
     return run_cache[kept][None, :, -1]
 
 
@@ -467,7 +475,8 @@ for head in ablated_heads:
     sets["all later MLPs"] = (all_mlps, accounts[head].mlps.mean(-1).sum().item())
     print(f"without {head.name}, all parts free to react: {measured[head]:+.3f}")
     for name, (hooks, share) in sets.items():
-        held = model.run_with_hooks(prompts.tokens, fwd_hooks=[ablation, *hooks])
+        with model.hooks(fwd_hooks=[ablation, *hooks]):
+            held = model(prompts.tokens[:, -1:], past_key_values=earlier)
         gain = measured[head] - logit_diff(held, prompts.answer_tokens).item()
         worth[head, name] = gain
         print(f"  reaction of {name:16} own share {share:+.3f}, held still {gain:+.3f}")
@@ -503,12 +512,6 @@ print(
 
 
 # %%
-keys_and_values = DynamicCache()
-_ = model(prompts.tokens, past_key_values=keys_and_values)
-# From here on only the last token is run again: keys and values of earlier ones are those of the clean run.
-earlier = PrefixCache(keys_and_values, prompts.tokens.shape[1] - 1)
-
-
 def hear(
     layer: int, change: Float[Tensor, "prompt d_model"], inputs: str = "qkv"
 ) -> dict[str, Float[Tensor, "prompt head d_head"]]:
@@ -1128,12 +1131,14 @@ for head, part in routes:
     sign = other.mean().sign()
     more, twice = mean_interval(sign * (other - same)), mean_interval(sign * (other - 2 * same))
     order_matters[head, part] = not more.low <= 0 <= more.high
-    if order_matters[head, part]:
+    if more.low > 0:
         says = "misses a place" if twice.low > 0 else "misses a name and a place"
     elif mean_interval(same).low <= 0 <= mean_interval(same).high:
-        says = "does not react to be seen"
+        says = "no reaction to be seen"
     else:
-        says = "misses a name; of the order, nothing is to be seen"
+        says = "misses a name" + (
+            "" if order_matters[head, part] else "; of the order, nothing is to be seen"
+        )
     texts = "   ".join(f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same))
     print(f"{f'{part.name}, {head.name} replaced':28}    {texts}   {says}")
 
