@@ -342,20 +342,19 @@ def largest(values: Float[Tensor, "layer head"], count: int) -> list[tuple[int, 
 eight_top, screening_top = largest(eight_patching, 8), largest(screening_patching, 8)
 candidates = sorted(set(eight_top) | set(screening_top))
 swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
-_, z = model.run_with_cache(
-    sample.tokens,
-    names_filter={f"blocks.{layer}.attn.hook_z" for layer, _ in candidates}.__contains__,
-    stop_at_layer=max(layer for layer, _ in candidates) + 1,
-)
+writers = [head[:2] for head in top_heads(eight_attribution, 3)]
+wanted = {f"blocks.{layer}.attn.hook_z" for layer, _ in candidates}
+wanted |= {f"blocks.{layer}.attn.hook_pattern" for layer, _ in writers}  # for the next section
+_, eight_cache = model.run_with_cache(eight.tokens, names_filter=wanted.__contains__)
+_, cache = model.run_with_cache(sample.tokens, names_filter=wanted.__contains__)
 patched = patch_head_outputs(
     model,
     sample.swapped_subject,
     candidates,
-    [z["z", layer][:, :, head] for layer, head in candidates],
+    [cache["z", layer][:, :, head] for layer, head in candidates],
     LogitDiff(sample.answer_tokens, per_prompt=True),
     positions=range(int(sample.positions["S2"].min()), sample.tokens.shape[1]),  # all equal before
 )
-del z
 overlooked = [name_of(head) for head in screening_top if head not in eight_top]
 print(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
 print(
@@ -371,12 +370,9 @@ print(
 name_positions = ("IO", "S1", "S2")
 
 
-def attention_to_names(prompts, heads: list[tuple[int, int]]) -> Float[Tensor, "head name prompt"]:
+def attention_to_names(run, prompts, heads: list[tuple[int, int]]) -> Float[Tensor, "head name prompt"]:
     """Attention from the last token to each mention of a name."""
-    wanted = {f"blocks.{layer}.attn.hook_pattern" for layer, _ in heads}
-    top = max(layer for layer, _ in heads) + 1
-    _, cache = model.run_with_cache(prompts.tokens, names_filter=wanted.__contains__, stop_at_layer=top)
-    patterns = torch.stack([cache["pattern", layer][:, number, -1] for layer, number in heads])
+    patterns = torch.stack([run["pattern", layer][:, number, -1] for layer, number in heads])
     at = torch.stack([prompts.positions[name] for name in name_positions], dim=-1)  # [prompt, name]
     return patterns.gather(2, at.expand(len(heads), -1, -1)).transpose(1, 2)
 
@@ -396,7 +392,6 @@ def verdict(before: float, now: Interval) -> str:
     return "survives" if low > 0 and sign * now.value.item() >= abs(before) / 2 else "weaker"
 
 
-writers = [head[:2] for head in top_heads(eight_attribution, 3)]
 opponents = [head[:2] for head in top_heads(eight_attribution, 3, smallest=True)]
 # What was found: the value on eight prompts, and for each prompt of the sample the value and what it is a share of.
 findings: dict[str, tuple[float, Tensor, Tensor]] = {}
@@ -405,9 +400,9 @@ for head in writers + opponents:
 for head in eight_top:
     effect = (patched - swapped_diffs)[candidates.index(head)]
     findings[f"{name_of(head)} restores"] = eight_patching[head].item(), effect, diffs - swapped_diffs
-looks = dict(zip(writers, attention_to_names(sample, writers)))
+looks = dict(zip(writers, attention_to_names(cache, sample, writers)))
 even_share = 1 / sample.tokens.shape[1]  # a head that looks nowhere in particular
-for head, before in zip(writers, attention_to_names(eight, writers).mean(-1)):
+for head, before in zip(writers, attention_to_names(eight_cache, eight, writers).mean(-1)):
     place = int(before.argmax())
     if before[place] > 2 * even_share:  # less is no finding
         finding = f"{name_of(head)} looks at {name_positions[place]}"
@@ -577,7 +572,7 @@ orders = {
     "helpful first": sorted(nodes, key=lambda node: -nodes[node]),
     "random": [list(nodes)[index] for index in shuffled],
 }
-counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 40, 60, 100, 200) if n < len(nodes)]
+counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100) if n < len(nodes)]
 counts_kept += [len(nodes)]
 
 
@@ -835,10 +830,12 @@ in_paper = {
 missing = [theirs for ours, theirs in in_paper.items() if ours not in classes]
 beyond = [name for name in classes if name not in in_paper]
 idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
+open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
 print(
     f"\nNeeded in the circuit, but half or more made up for in the whole model: {', '.join(replaceable) or 'none'}."
 )
 print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {', '.join(idle) or 'none'}.")
+print(f"Uncertain: {', '.join(open_question) or 'none'}.")
 print(
     f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
 )
