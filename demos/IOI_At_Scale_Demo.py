@@ -572,7 +572,7 @@ orders = {
     "helpful first": sorted(nodes, key=lambda node: -nodes[node]),
     "random": [list(nodes)[index] for index in shuffled],
 }
-counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100) if n < len(nodes)]
+counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100, 200) if n < len(nodes)]
 counts_kept += [len(nodes)]
 
 
@@ -832,14 +832,14 @@ beyond = [name for name in classes if name not in in_paper]
 idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
 open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
 print(
-    f"\nNeeded in the circuit, but half or more made up for in the whole model: {', '.join(replaceable) or 'none'}."
+    f"\nNeeded in the circuit, but half or more made up for in the whole model: {'; '.join(replaceable) or 'none'}."
 )
-print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {', '.join(idle) or 'none'}.")
-print(f"Uncertain: {', '.join(open_question) or 'none'}.")
+print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}.")
+print(f"Uncertain: {'; '.join(open_question) or 'none'}.")
 print(
     f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
 )
-print(f"Classes here that match none of the published ones: {', '.join(beyond) or 'none'}.")
+print(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
 writing = "end, writes for it"
 if (
     writing in classes
