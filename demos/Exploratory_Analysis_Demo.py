@@ -279,7 +279,7 @@ torch.testing.assert_close(normalised_logit_diff(logits).item(), 1.0, atol=1e-5,
 torch.testing.assert_close(corrupted_logit_diff, -clean_logit_diff, atol=1e-3, rtol=0)
 print(f"clean {clean_logit_diff:+.2f}, corrupted {corrupted_logit_diff:+.2f}")
 print(
-    f"On average the right name is e^{clean_logit_diff:.2f} = {clean_logit_diff.exp():.1f} times as likely as "
+    f"On (geometric) average the right name is e^{clean_logit_diff:.2f} = {clean_logit_diff.exp():.1f} times as likely as "
     f"the wrong one; the worst prompt has a difference of {per_prompt.min():.2f}."
 )
 print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(prompts)}.")
@@ -372,8 +372,9 @@ print(f"from the logits: {clean_logit_diff:.4f}, by projecting the residual stre
 # **Question.** At which depth could one already read the answer off the residual stream?
 #
 # **What we would expect.** If the answer is assembled bit by bit, the line climbs all the way. If a few components
-# write it, it jumps. If it was there in the embeddings (it cannot be: the last token is the same in all prompts), it
-# would start high. In the labels, the number is the layer's; `pre` is the stream before it, `mid` between its attention and its MLP.
+# write it, it jumps. If it was there in the embeddings, it would start high. (It cannot be: the last token is the same in
+# all prompts, and the two prompts of a pair ask for opposite answers.) In the labels, the number is the layer's; `pre` is
+# the stream before it, `mid` between its attention and its MLP.
 
 # %%
 accumulated_residual, lens_labels = cache.accumulated_resid(
@@ -575,7 +576,8 @@ show_attention(negative_heads, "Attention of the heads that push most towards th
 # One prompt is an anecdote, so here is the same for all eight as numbers: how much of its attention each head gives,
 # from the last token, to the indirect object (IO), to the first and second mention of the subject (S1, S2) and to the
 # beginning of the sequence; and beside it the exercise from above, the head's own effect on the logit of the right
-# name and on that of the wrong one.
+# name and on that of the wrong one. In words, a head *looks at* a name that gets more than twice what each position would
+# get if all got the same.
 
 
 # %%
@@ -614,13 +616,18 @@ for head in positive_heads + negative_heads:
 
 
 # %%
+even_share = 1 / prompts.tokens.shape[1]  # of each position, for a head that looks at all of them alike
+
+
 def describe(head) -> str:
     """One sentence from the numbers above."""
     attention = attention_from_end(head)
     names = {"IO": attention["IO"], "S1": attention["S1"], "S2": attention["S2"]}
     most = max(names, key=names.get)
     right, wrong = on_right[head.layer, head.head].item(), on_wrong[head.layer, head.head].item()
-    where = f"looks most at {most}" if names[most] > 0.2 else "looks at no name in particular"
+    where = "looks at no name in particular"
+    if names[most] > 2 * even_share:
+        where = f"looks most at {most}"
     moves = f"{'raises' if right > 0 else 'lowers'} the right name"
     if abs(wrong) > abs(right):
         moves = f"{'raises' if wrong > 0 else 'lowers'} the wrong name"
@@ -708,10 +715,10 @@ print(beside_published(rows, model.cfg.model_name))
 
 # %%
 def known_kind(head) -> str:
-    """The kind of a head, if one of its scores is above 0.4."""
+    """The kind of a head, if more than half of its attention is of that kind."""
     kinds = {kind: score[head.layer, head.head].item() for kind, score in scores.items()}
     kind = max(kinds, key=kinds.get)
-    return f"{kind}, {kinds[kind]:.2f}" if kinds[kind] > 0.4 else "none of the three"
+    return f"{kind}, {kinds[kind]:.2f}" if kinds[kind] > 0.5 else "none of the three"
 
 
 for head in positive_heads + negative_heads:
@@ -923,7 +930,7 @@ for head in important_heads:
     directly = direct / clean_logit_diff.item()
     role = (
         "mostly writes the answer itself"
-        if abs(directly) > abs(head.value) / 2
+        if directly / head.value > 0.5
         else "mostly acts through later parts"
     )
     print(f"{head.name:8} {head.value:+9.3f}  {directly:+15.3f}  {role}")
@@ -1116,10 +1123,12 @@ def strongest_paths(
 
 
 def report_paths(receiver: Head, effects: Float[Tensor, "input layer head"]) -> list[tuple]:
-    """Print the strongest paths into a head, and whether they account for what patching it restores."""
-    paths = strongest_paths(effects, receiver, 4)
+    """Print the strongest paths into a head, of 0.01 or more, and whether all paths account for its effect."""
+    paths = [path for path in strongest_paths(effects, receiver, 4) if abs(path[0].value) >= 0.01]
     for sender, name, _ in paths:
         print(f"{sender.name:8} -> {name:5} of {receiver.name:8} {sender.value:+.3f}")
+    if not paths:
+        print(f"no single path into {receiver.name} restores as much as 0.01")
     print(
         f"sum of all such single paths into {receiver.name}: {effects.sum():+.3f} (query {effects[0].sum():+.3f}, "
         f"key {effects[1].sum():+.3f}, value {effects[2].sum():+.3f}); patching the head itself: {receiver.value:+.3f}"
@@ -1274,7 +1283,7 @@ if right - wrong < 0:
 elif wrong < 0 and abs(wrong) > abs(right):
     print("inhibition of the repeated name, as in hypothesis A, done at the output itself.")
 elif right > abs(wrong):
-    print("it moves the right name, so what inhibits the repeated one must come before it.")
+    print("it mostly raises the right name, so if the repeated one is inhibited, that happens before.")
 else:
     print("it raises both names, or lowers both, and the right one a little less or more.")
 
@@ -1355,8 +1364,10 @@ def correlation(x: Tensor, y: Tensor) -> float:
 
 for kind, attention in on_task.items():
     agreement = correlation(scores[kind], attention)
-    verdict = "it carries over" if agreement > 0.8 else "in part" if agreement > 0.3 else "it does not"
-    print(f"{kind}: correlation over all heads {agreement:+.2f}, so {verdict}. Highest scores:")
+    print(
+        f"{kind}: correlation over all heads {agreement:+.2f}: the score accounts for {agreement**2:.0%} of how much heads "
+        "differ in this here. Highest scores:"
+    )
     for head in top_heads(scores[kind], 3):
         print(f"    {head.name:8} score {head.value:.3f}, here {attention[head.layer, head.head]:.3f}")
 
@@ -1393,12 +1404,13 @@ for head in before_the_end:
         f"{on_task['induction'][head[:2]]:.2f} at the token after S1 and adds {push[head[:2]]:+.2f} to its logit"
     )
 inducing = [head for head in before_the_end if known_kind(head).startswith("induction")]
-at_work = [head for head in inducing if on_task["induction"][head[:2]] > 0.2]
+even_at_S2 = (1 / (prompts.positions["S2"] + 1)).mean()  # of each position that S2 can see
+at_work = [head for head in inducing if on_task["induction"][head[:2]] > 2 * even_at_S2]
 if at_work:
     print(
         f"\nYes, with a question mark: {', '.join(head.name for head in at_work)} matter{'s' if len(at_work) == 1 else ''} for "
-        "the answer, looking where an induction head would look. For this task the useful part can only be that an earlier "
-        "copy was *found*, which tells later heads that this name is repeated; what followed it there is of no use at the end."
+        "the answer, looking where an induction head would look. What followed the first mention is of no use at the end; that "
+        "an earlier copy was *found* can be, since it tells later heads that this name is repeated."
     )
 elif inducing:
     print(
@@ -1497,7 +1509,8 @@ scatter(
 # %% [markdown]
 # Heads are not all that can change. MLPs after the head see another residual stream, and so does the last layer norm: if
 # the stream has become shorter, it is divided by less, and everything that is left counts for more; if longer, for less.
-# To keep these apart, we attribute the second run twice, once with the first run's scale and once with its own.
+# To keep these apart, we attribute the second run twice, once with the first run's scale and once with its own. In words,
+# we count nothing below a tenth of what the silenced head wrote.
 
 # %%
 scale_before = cache["ln_final.hook_scale"][:, -1, 0]
@@ -1546,24 +1559,32 @@ print(
     f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale: {in_all:+.1%}.",
     end=" ",
 )
-if in_all > 0.15:
+stepped_in = max(by_heads, by_mlps) > 0.1
+if in_all > 0.1:
     print("There is backup.")
-elif max(by_heads, by_mlps) > 0.15:
-    print("Some parts step in, others fall back by as much or more: in sum there is no backup.")
-elif in_all > -0.15:
-    print("Nothing steps in, and the loss is about what was predicted.")
+elif in_all > -0.1:
+    print(
+        "Some parts step in, others fall back by about as much: in sum there is no backup to speak of."
+        if stepped_in
+        else "Nothing steps in, and the loss is about what was predicted."
+    )
 else:
-    print("Instead of stepping in, the rest falls back too.")
+    print(
+        "Some parts step in, but others fall back by more: in sum the loss is larger than predicted."
+        if stepped_in
+        else "Instead of stepping in, the rest falls back too."
+    )
 print(f"Heads that now do more for the answer: {listing(helped) or 'none by more than 0.1'}.")
 print(f"Heads that now do less for it: {listing(hurt) or 'none by more than 0.1'}.")
 attention = attention_from_end(silenced)
 looks = f"{silenced.name} looks with {attention['S2']:.2f} at the second subject, {attention['IO']:.2f} at the indirect object"
-if attention["S2"] > attention["IO"] and on_wrong[silenced[:2]] < 0:
+right, wrong = on_right[silenced[:2]], on_wrong[silenced[:2]]
+if attention["S2"] > max(attention["IO"], 2 * even_share) and wrong < -abs(right):
     print(
         f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the inhibition of the wrong name, "
         "and heads that copy the right one do another job."
     )
-elif attention["IO"] > attention["S2"] and on_right[silenced[:2]] > 0:
+elif attention["IO"] > max(attention["S2"], 2 * even_share) and right > abs(wrong):
     print(
         f"{looks} and raises the right name, as GPT-2 small's does: a head that copies the same name could stand in for it."
     )
@@ -1576,7 +1597,7 @@ else:
 # ([McGrath et al., 2023](https://arxiv.org/abs/2307.15771)). And why does a *negative* head often do less harm once the
 # strongest writer is gone? Two explanations are on the table: it responds to what has already been predicted, or its
 # contribution only looks smaller since all is rescaled. The account above tells how much the scale can explain; the
-# rest needs experiments of its own, which the demo on backup name movers makes.
+# rest needs experiments of its own, which the [demo on backup name movers](Backup_Name_Movers_Demo.ipynb) makes.
 #
 # *What it does not show.* Zero is not a value that this head ever takes, so part of what we see may be the model's answer
 # to a strange input. And eight prompts cannot tell a habit from an accident.

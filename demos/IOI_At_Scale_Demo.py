@@ -52,7 +52,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from helpers.circuit import Node, gate_attribution, gated_logit_diff, gates_at, mean_outputs
+from helpers.circuit import Node, gate_attribution, gated_logit_diffs, gates_at, mean_outputs
 from helpers.head_scores import Head, top_heads
 from helpers.intervals import Interval, mean_interval
 from helpers.ioi import reference_prompts
@@ -124,9 +124,9 @@ print({where: f"{int(at[0])} {position_names[at[0]]!r}" for where, at in sample.
 # **Question.** Is the logit difference on eight prompts what one gets on other sentences, with other names, and in both
 # orders?
 #
-# **What we would expect.** If the eight prompts were representative, their average lies within, or close to, the interval
-# of the sample, and frames and orders look alike. If the model leans on something special about a sentence, frames will
-# differ by more than their intervals.
+# **What we would expect.** If the eight prompts were representative, their interval, wide as it is, holds the sample's
+# average, and frames and orders look alike. If the model leans on something special about a sentence, frames will differ
+# by more than their intervals.
 #
 # <details><summary>⭐ What a bootstrap interval says</summary>
 #
@@ -191,14 +191,19 @@ intervals(
 
 # %%
 whole = mean_interval(diffs)
-inside = "inside" if whole.low <= eight_diffs.mean() <= whole.high else "outside"
-print(
-    f"The eight prompts' average of {eight_diffs.mean():.2f} lies {inside} the sample's interval {whole}; its own interval, "
-    f"{mean_interval(eight_diffs)}, is what eight prompts could have told us."
-)
+of_eight = mean_interval(eight_diffs)
+if whole.low <= of_eight.value <= whole.high:
+    says = "inside the sample's interval: here they were representative"
+elif of_eight.low <= whole.value <= of_eight.high:
+    says = "outside the sample's interval, whose mean lies inside theirs: eight prompts pin down this little"
+else:
+    says = (
+        "outside the sample's interval, whose mean lies outside theirs: they are prompts of another kind"
+    )
+print(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
 if whole.low <= 0:
     print(
-        "This model does not do the task. Everything below is a share of next to nothing, and means nothing."
+        "This model does not clearly do the task. Everything below is a share of next to nothing, and means nothing."
     )
 # Rows come in pairs of one frame, ABBA and BABA, so the orders can be compared within frames.
 assert torch.equal(sample.frame[is_abba], sample.frame[~is_abba])
@@ -220,16 +225,20 @@ for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
 # between the orders is a hint that it may not.
 #
 # Before the variants are used, the check that they do what they say: with the subject swapped, the difference should turn
-# negative; with three other names, our two answers are just two names that the text never mentioned.
+# negative; with three other names, our two answers are just two names that the text never mentioned. The screening prompts
+# are enough for that.
 
 # %%
-swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
-for name, values in {
-    "as sampled": diffs,
-    "swapped subject": swapped_diffs,
-    "third name": logit_diffs(sample.third_name, sample.answer_tokens),
-    "random names": logit_diffs(sample.random_names, sample.answer_tokens),
-}.items():
+screening_diffs = {
+    name: logit_diffs(tokens, screening.answer_tokens)
+    for name, tokens in {
+        "as sampled": screening.tokens,
+        "swapped subject": screening.swapped_subject,
+        "third name": screening.third_name,
+        "random names": screening.random_names,
+    }.items()
+}
+for name, values in screening_diffs.items():
     print(f"{name:16} {mean_interval(values)}")
 
 # %% [markdown]
@@ -286,11 +295,11 @@ scatter(
 
 # %%
 both = torch.stack([eight_attribution.flatten(), attribution_share.value.flatten()])
-clear = (attribution_share.low > 0) | (attribution_share.high < 0)
+clear = (attribution_share.low > 0.001) | (attribution_share.high < -0.001)
 print(f"Correlation between the two over all heads: {torch.corrcoef(both)[0, 1]:.2f}")
 print(
-    f"Heads whose interval leaves out zero: {int(clear.sum())} of {clear.numel()}. With intervals of 95 %, about "
-    f"{clear.numel() // 20} would do so if no head did anything, so 'significant' is not 'important'."
+    f"Heads whose interval leaves out zero by more than a thousandth: {int(clear.sum())} of {clear.numel()}. With intervals "
+    f"of 95 %, about {clear.numel() // 20} would leave it out if no head did anything, so 'significant' is not 'important'."
 )
 
 # %% [markdown]
@@ -314,10 +323,8 @@ torch.testing.assert_close(eight_diffs.mean() - eight_corrupted.mean(), eight_sp
 metric = LogitDiff(eight.answer_tokens)
 eight_patching = patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric)
 eight_patching = (eight_patching - eight_corrupted.mean()) / eight_span
-some = screening.select(range(32))  # as balanced as the whole
-some_span = logit_diffs(some.tokens, some.answer_tokens) - logit_diffs(
-    some.swapped_subject, some.answer_tokens
-)
+some = screening.select(range(16))  # one of each frame and order
+some_span = (screening_diffs["as sampled"] - screening_diffs["swapped subject"])[: len(some)]
 screening_patching = restored(some).mean(-1) / some_span.mean()
 
 
@@ -334,16 +341,20 @@ def largest(values: Float[Tensor, "layer head"], count: int) -> list[tuple[int, 
 
 eight_top, screening_top = largest(eight_patching, 8), largest(screening_patching, 8)
 candidates = sorted(set(eight_top) | set(screening_top))
-_, z = model.run_with_cache(sample.tokens, names_filter=lambda name: name.endswith("hook_z"))
+swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
+writers = [head[:2] for head in top_heads(eight_attribution, 3)]
+wanted = {f"blocks.{layer}.attn.hook_z" for layer, _ in candidates}
+wanted |= {f"blocks.{layer}.attn.hook_pattern" for layer, _ in writers}  # for the next section
+_, eight_cache = model.run_with_cache(eight.tokens, names_filter=wanted.__contains__)
+_, cache = model.run_with_cache(sample.tokens, names_filter=wanted.__contains__)
 patched = patch_head_outputs(
     model,
     sample.swapped_subject,
     candidates,
-    [z["z", layer][:, :, head] for layer, head in candidates],
+    [cache["z", layer][:, :, head] for layer, head in candidates],
     LogitDiff(sample.answer_tokens, per_prompt=True),
     positions=range(int(sample.positions["S2"].min()), sample.tokens.shape[1]),  # all equal before
 )
-del z
 overlooked = [name_of(head) for head in screening_top if head not in eight_top]
 print(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
 print(
@@ -352,22 +363,18 @@ print(
 
 # %% [markdown]
 # And where the writers look. For the strongest heads by attribution: of the positions that name someone, the one that
-# gets most attention from the last token on the eight prompts, and how much it gets on the sample.
+# gets most attention from the last token on the eight prompts, and how much it gets on the sample. It counts as a finding
+# if it is more than twice what the position would get if the head looked at all positions evenly.
 
 # %%
 name_positions = ("IO", "S1", "S2")
 
 
-def attention_to_names(prompts, head: tuple[int, int]) -> Float[Tensor, "name prompt"]:
+def attention_to_names(run, prompts, heads: list[tuple[int, int]]) -> Float[Tensor, "head name prompt"]:
     """Attention from the last token to each mention of a name."""
-    layer, number = head
-    _, cache = model.run_with_cache(
-        prompts.tokens, names_filter=lambda name: name == f"blocks.{layer}.attn.hook_pattern"
-    )
-    pattern = cache["pattern", layer][:, number, -1]
-    return torch.stack(
-        [pattern.gather(1, prompts.positions[name][:, None])[:, 0] for name in name_positions]
-    )
+    patterns = torch.stack([run["pattern", layer][:, number, -1] for layer, number in heads])
+    at = torch.stack([prompts.positions[name] for name in name_positions], dim=-1)  # [prompt, name]
+    return patterns.gather(2, at.expand(len(heads), -1, -1)).transpose(1, 2)
 
 
 # %%
@@ -385,7 +392,6 @@ def verdict(before: float, now: Interval) -> str:
     return "survives" if low > 0 and sign * now.value.item() >= abs(before) / 2 else "weaker"
 
 
-writers = [head[:2] for head in top_heads(eight_attribution, 3)]
 opponents = [head[:2] for head in top_heads(eight_attribution, 3, smallest=True)]
 # What was found: the value on eight prompts, and for each prompt of the sample the value and what it is a share of.
 findings: dict[str, tuple[float, Tensor, Tensor]] = {}
@@ -394,11 +400,11 @@ for head in writers + opponents:
 for head in eight_top:
     effect = (patched - swapped_diffs)[candidates.index(head)]
     findings[f"{name_of(head)} restores"] = eight_patching[head].item(), effect, diffs - swapped_diffs
-looks = {head: attention_to_names(sample, head) for head in writers}
-for head in writers:
-    before = attention_to_names(eight, head).mean(-1)
+looks = dict(zip(writers, attention_to_names(cache, sample, writers)))
+even_share = 1 / sample.tokens.shape[1]  # a head that looks nowhere in particular
+for head, before in zip(writers, attention_to_names(eight_cache, eight, writers).mean(-1)):
     place = int(before.argmax())
-    if before[place] > 0.1:  # less is no finding
+    if before[place] > 2 * even_share:  # less is no finding
         finding = f"{name_of(head)} looks at {name_positions[place]}"
         findings[finding] = before[place].item(), looks[head][place], torch.ones_like(diffs)
 
@@ -447,7 +453,7 @@ for head in writers:
     print(f"{name_of(head):9}" + "  ".join(f"{mean_interval(to)!s:20}" for to in looks[head]))
 attended = looks[writers[0]].mean(-1)
 favourite = name_positions[int(attended.argmax())]
-if attended.max() < 0.1:
+if attended.max() < 2 * even_share:
     print(
         f"{name_of(writers[0])} looks at no name in particular, so GPT-2 small's account does not fit it."
     )
@@ -456,7 +462,7 @@ elif favourite == "IO":
 else:
     print(
         f"{name_of(writers[0])} looks most at {favourite}, on hundreds of prompts as on eight. This contradicts GPT-2 small's "
-        "account: a writer that looks at the repeated name can only help by pushing that name down."
+        "account: a head that copied the name it looks at would work for the wrong answer there."
     )
 
 # %% [markdown]
@@ -471,7 +477,8 @@ else:
 # Following the paper, a part of the circuit is a head **at a position**: at the indirect object (IO), at the first
 # mention of the subject (S1), right after it (S1+1), at the second mention (S2), or at the last token (end). Everything
 # else is **mean-ablated**: its output is replaced by its average over the ABC prompts of the *same frame*, at the *same
-# position*. The head then still says whatever it says about any such sentence, and nothing about these people.
+# position*. The head then still says whatever it says about any such sentence, and nothing about these people (nor about
+# this place and this object, which the average runs over too).
 #
 # <details><summary>⭐ Why the mean, why by frame, why at each position?</summary>
 #
@@ -505,10 +512,12 @@ def places(prompts) -> dict[str, Int[Tensor, " prompt"]]:
 frame_outputs = mean_outputs(model, everything.random_names, everything.frame)
 
 
-def run_gated(prompts, gates: Float[Tensor, "layer prompt pos head"]) -> Float[Tensor, " prompt"]:
-    """Logit difference of each prompt with all heads behind gates."""
+def run_gated(
+    prompts, *settings: Float[Tensor, "layer prompt pos head"]
+) -> Float[Tensor, "setting prompt"]:
+    """Logit difference of each prompt with all heads behind gates, for each setting of the gates."""
     means = frame_outputs[:, prompts.frame]
-    return gated_logit_diff(model, prompts.tokens, prompts.answer_tokens, gates, means)
+    return gated_logit_diffs(model, prompts.tokens, prompts.answer_tokens, settings, means)
 
 
 def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt pos head"]:
@@ -517,22 +526,20 @@ def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt
     return (at_nodes - opened).abs()
 
 
-all_open, all_shut = (run_gated(sample, gates(sample, opened=opened)) for opened in (1.0, 0.0))
-torch.testing.assert_close(all_open, diffs, atol=1e-3, rtol=1e-3)
+all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
+torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
 print(f"all gates open: {mean_interval(all_open)}, the whole model; all shut: {mean_interval(all_shut)}")
 
 # %%
 contributions = gate_attribution(
-    model, screening.tokens, screening.answer_tokens, frame_outputs[:, screening.frame], steps=8
+    model, screening.tokens, screening.answer_tokens, frame_outputs[:, screening.frame], steps=6
 )
 rows = torch.arange(len(screening), device=contributions.device)
 score = {
     where: contributions[:, rows, at].mean(1)  # [layer, head]
     for where, at in places(screening).items()
 }
-open_minus_shut = (
-    run_gated(screening, gates(screening, opened=1.0)) - run_gated(screening, gates(screening))
-).mean()
+open_minus_shut = (all_open - all_shut).mean()
 total = contributions.sum((0, 2, 3)).mean()
 print(f"all contributions sum to {total:.2f}; open minus shut is {open_minus_shut:.2f}\n")
 for where, values in score.items():
@@ -565,22 +572,17 @@ orders = {
     "helpful first": sorted(nodes, key=lambda node: -nodes[node]),
     "random": [list(nodes)[index] for index in shuffled],
 }
-counts_kept = [
-    n for n in (0, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 120, 200, 400) if n < len(nodes)
-] + [len(nodes)]
-screening_whole = run_gated(screening, gates(screening, opened=1.0))
+counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100, 200) if n < len(nodes)]
+counts_kept += [len(nodes)]
 
 
-def kept_share(order: list[Node], count: int) -> Interval:
+def curve_of(order: list[Node]) -> Interval:
     """Share of the screening prompts' logit difference that the first parts of an order keep."""
-    kept = run_gated(screening, gates(screening, order[:count]))
-    return mean_interval(kept, relative_to=screening_whole)
+    kept = run_gated(screening, *[gates(screening, order[:count]) for count in counts_kept[1:]])
+    return mean_interval(torch.cat([all_shut[None], kept]), relative_to=all_open)
 
 
-curves = {
-    name: as_series({str(count): kept_share(order, count) for count in counts_kept})
-    for name, order in orders.items()
-}
+curves = {name: curve_of(order) for name, order in orders.items()}
 intervals(
     curves,
     title="Performance against size, on the screening prompts",
@@ -606,7 +608,7 @@ circuit = orders["by size"][: reached[0] if reached else counts_kept[-1]]
 circuit_heads = {(node.layer, node.head) for node in circuit}
 if not reached:
     print("No number of parts at these positions keeps nine tenths; we go on with all of them.")
-top_helpful = curves["helpful first"].value.max()
+top_helpful = curves["helpful first"].at(int(curves["helpful first"].value.argmax()))
 print(
     f"circuit: {len(circuit)} of {len(nodes)} parts, which are {len(circuit_heads)} of "
     f"{model.cfg.n_layers * model.cfg.n_heads} heads ({len(circuit_heads) / (model.cfg.n_layers * model.cfg.n_heads):.0%})"
@@ -618,10 +620,10 @@ print(
 published_heads = {head for heads in published_circuit().values() for head in heads}
 print(f"published circuit of GPT-2 small: {len(published_heads)} of 144 heads")
 print(
-    f"Helpful parts alone reach {top_helpful:.0%} of the whole model's logit difference"
+    f"Helpful parts alone reach {top_helpful} of the whole model's logit difference"
     + (
         ": more than the model itself, because what opposes the answer is missing. Better is not more faithful."
-        if top_helpful > 1.1
+        if top_helpful.low > 1
         else "."
     )
 )
@@ -630,30 +632,31 @@ print(
 # ## 6. Is it faithful?
 #
 # **Question.** On prompts that took no part in the choice: how much of the logit difference does the circuit keep, and
-# does it keep it *for the right prompts*?
+# does it keep it *for the right prompts*? As in the paper, faithfulness compares two averages over prompts: the logit
+# difference of the circuit, everything else ablated, and that of the whole model. We give it as their ratio.
 #
 # **What we would expect.** A faithful circuit does what the model does, prompt by prompt: also where the model is weak,
 # and in both orders. An average of the right size can hide a circuit that is too good on half of the prompts and too bad
 # on the other. The controls: as many random parts, and the whole model with only the circuit shut.
 
 # %%
-kept = run_gated(sample, gates(sample, circuit))
-runs = {
-    "whole model": all_open,
-    "circuit": kept,
-    "random, same size": run_gated(sample, gates(sample, orders["random"][: len(circuit)])),
-    "all but the circuit": run_gated(sample, gates(sample, circuit, opened=1.0)),
-    "nothing": all_shut,
+settings = {
+    "circuit": gates(sample, circuit),
+    "random, same size": gates(sample, orders["random"][: len(circuit)]),
+    "all but the circuit": gates(sample, circuit, opened=1.0),
+    "nothing": gates(sample),
 }
+runs = {"whole model": diffs, **dict(zip(settings, run_gated(sample, *settings.values())))}
+kept = runs["circuit"]
 print(f"{'':20} {'logit difference':22} {'share of the whole':22} right name ahead")
 for name, values in runs.items():
-    share = mean_interval(values, relative_to=all_open)
+    share = mean_interval(values, relative_to=diffs)
     print(f"{name:20} {mean_interval(values)!s:22} {share!s:22} {(values > 0).float().mean():.0%}")
-faithfulness = mean_interval(kept, relative_to=all_open)
+faithfulness = mean_interval(kept, relative_to=diffs)
 
 # %%
 scatter(
-    all_open,
+    diffs,
     kept,
     names=sample.prompts,
     title="Prompt by prompt: whole model and circuit",
@@ -665,18 +668,18 @@ scatter(
 
 # %%
 by_order = {
-    name: mean_interval(kept[of_order], relative_to=all_open[of_order])
+    name: mean_interval(kept[of_order], relative_to=diffs[of_order])
     for name, of_order in {"ABBA": is_abba, "BABA": ~is_abba}.items()
 }
 for name, share in by_order.items():
     print(f"{name}: the circuit keeps {share} of the logit difference")
-agreement = torch.corrcoef(torch.stack([all_open, kept]))[0, 1]
-miss = (kept - all_open).abs().mean() / all_open.abs().mean()
-print(f"correlation over prompts: {agreement:.2f}; average miss, as a share of the model's: {miss:.0%}")
-if miss > 2 * abs(faithfulness.value - 1):
-    print(
-        "Prompt by prompt the circuit misses by much more than on average: part of its fidelity is errors that cancel."
-    )
+agreement = torch.corrcoef(torch.stack([diffs, kept]))[0, 1]
+miss = (kept - diffs).abs().mean() / diffs.mean().abs()
+print(f"correlation over prompts: {agreement:.2f}")
+print(
+    f"As a share of the model's average, the circuit misses by {miss:.0%} prompt by prompt, signs ignored, and by "
+    f"{(kept - diffs).mean().abs() / diffs.mean().abs():.0%} on average. What the second leaves out of the first is errors that cancel."
+)
 
 # %% [markdown]
 # *What it does not show.* That this is the only circuit of this quality. Parts that stand in for each other can be left
@@ -688,10 +691,12 @@ if miss > 2 * abs(faithfulness.value - 1):
 #
 # **Question.** Does every *kind* of part earn its place?
 #
-# Classes come from two measurements, not from a list: **where a part acts**, and **where it looks** from there (the
-# named position that gets most of its attention, if that is more than a fifth). At the last token we ask what it does
-# instead. If direct attribution has the sign of its contribution, and at least half its size, it *writes* for or against
-# the right name; else it works *through others*. In the paper's terms for GPT-2 small:
+# Classes come from two measurements, not from a list: **where a part acts**, and **where it looks** from there: the named
+# position that gets most of its attention, if that is more than twice the share that every position up to there would
+# get if it looked at all of them evenly. At the last token we ask what it does instead. If at least half of its
+# contribution is its own direct attribution, it *writes* for or against the right name; else it works *through others*.
+# Both are averages over the screening prompts, and a part whose interval holds the border is marked with a question mark.
+# In the paper's terms for GPT-2 small:
 #
 # | class here | the paper's name |
 # | --- | --- |
@@ -706,10 +711,13 @@ if miss > 2 * abs(faithfulness.value - 1):
 #
 # **What we would expect.** Knock out one class from the circuit, leave the rest. If the class is needed, much is lost. If
 # nothing changes, it has no business in the circuit, or another class stands in for it. If the difference *rises*, the
-# class was opposition. The same knock-out in the whole model tells whether heads outside the circuit make up for it.
+# class was opposition. The same knock-out in the whole model tells whether heads outside the circuit make up for it. A class
+# is *needed* if it costs a tenth of the whole model's logit difference or more, by the whole interval; it *opposes* if its
+# loss is a gain as large; between, it helps or opposes a little if the interval leaves out zero. If the interval holds zero,
+# the class is *not needed* if the interval lies within that tenth on both sides, and else *uncertain*.
 
 # %%
-direct = head_attribution(screening.tokens, screening.answer_tokens).mean(-1)
+direct = head_attribution(screening.tokens, screening.answer_tokens)  # [layer, head, prompt]
 circuit_layers = {node.layer for node in circuit}
 _, patterns = model.run_with_cache(
     screening.tokens,
@@ -719,47 +727,61 @@ _, patterns = model.run_with_cache(
 )
 
 
-def looks_at(node: Node) -> str:
-    """The named position that gets most of a part's attention, or "elsewhere"."""
+def looks_at(node: Node) -> tuple[str, Float[Tensor, " prompt"]]:
+    """The named position that gets most of a part's attention, and by how much more than twice an even share."""
     at = places(screening)
     pattern = patterns["pattern", node.layer][rows, node.head, at[node.where]]  # [prompt, source]
-    shares = {name: pattern[rows, at[name]].mean().item() for name in names_of_places[:-1]}
-    most = max(shares, key=shares.get)
-    return most if shares[most] > 0.2 else "elsewhere"
+    shares = {name: pattern[rows, at[name]] for name in names_of_places[:-1]}
+    most = max(shares, key=lambda name: shares[name].mean().item())
+    return most, shares[most] - 2 / (at[node.where] + 1)
 
 
-def class_of(node: Node) -> str:
-    """Where a part acts, and where it looks or what it does there."""
+def class_of(node: Node) -> tuple[str, bool]:
+    """Where a part acts and where it looks or what it does there; and whether that is clear of the border."""
     if node.where != "end":
-        return f"{node.where}, looks at {looks_at(node)}"
-    written = direct[node.layer, node.head].item()
-    side = "for it" if nodes[node] > 0 else "against it"
-    itself = written * nodes[node] > 0 and abs(written) >= abs(nodes[node]) / 2
-    return f"end, writes {side}" if itself else f"end, {side} through others"
+        most, margin = looks_at(node)
+        name = f"{node.where}, looks at {most if margin.mean() > 0 else 'elsewhere'}"
+    else:
+        side, which = (1, "for it") if nodes[node] > 0 else (-1, "against it")
+        contribution = contributions[node.layer, rows, places(screening)["end"], node.head]
+        margin = side * (direct[node.layer, node.head] - contribution / 2)
+        name = f"end, writes {which}" if margin.mean() > 0 else f"end, {which} through others"
+    _, low, high = mean_interval(margin)
+    return name, not low <= 0 <= high
 
 
 classes: dict[str, list[Node]] = {}
+unclear: set[Node] = set()
 for node in sorted(circuit, key=lambda node: (names_of_places.index(node.where), node[:2])):
-    classes.setdefault(class_of(node), []).append(node)
+    name, clear_of_border = class_of(node)
+    classes.setdefault(name, []).append(node)
+    unclear |= set() if clear_of_border else {node}
 for name, members in classes.items():
     strongest = sorted(members, key=lambda node: -abs(nodes[node]))
-    shown = ", ".join(f"{node.name} {nodes[node]:+.2f}" for node in strongest[:4])
+    shown = ", ".join(f"{n.name}{'?' if n in unclear else ''} {nodes[n]:+.2f}" for n in strongest[:4])
     more = f" and {len(members) - 4} more" if len(members) > 4 else ""
     print(f"{name:32} {shown}{more}")
+print(f"{len(unclear)} of {len(circuit)} parts could as well be in another class.")
+
 
 # %%
-lost_from_circuit, lost_from_model = {}, {}
-for name, members in classes.items():
-    without = run_gated(sample, gates(sample, [node for node in circuit if node not in members]))
-    lost_from_circuit[name] = mean_interval(kept - without, relative_to=all_open)
-    without = run_gated(sample, gates(sample, members, opened=1.0))
-    lost_from_model[name] = mean_interval(all_open - without, relative_to=all_open)
+def losses(intact: Tensor, without: list[Tensor]) -> Float[Tensor, "class prompt"]:
+    """What each knock-out takes from the logit difference of each prompt; all are settings of the gates."""
+    whole_run, *knocked_out = run_gated(sample, intact, *without)
+    return whole_run - torch.stack(knocked_out)
 
 
+from_circuit = losses(
+    gates(sample, circuit),
+    [gates(sample, [node for node in circuit if node not in out]) for out in classes.values()],
+)
+from_model = losses(
+    gates(sample, opened=1.0), [gates(sample, out, opened=1.0) for out in classes.values()]
+)
 intervals(
     {
-        "knocked out of the circuit": as_series(lost_from_circuit),
-        "knocked out of the whole model": as_series(lost_from_model),
+        "knocked out of the circuit": mean_interval(from_circuit, relative_to=diffs),
+        "knocked out of the whole model": mean_interval(from_model, relative_to=diffs),
     },
     title="What is lost without one class of parts",
     x="share of the whole model's logit difference lost (negative: it rises)",
@@ -770,13 +792,21 @@ intervals(
 
 
 # %%
+lost_from_circuit, lost_from_model = (
+    {name: mean_interval(lost, relative_to=diffs) for name, lost in zip(classes, by_class)}
+    for by_class in (from_circuit, from_model)
+)
+
+
 def role_of(lost: Interval) -> str:
-    """What a knock-out says about a class: a tenth of the logit difference counts as much."""
+    """The criterion above."""
     if lost.low > 0.1:
         return "needed"
     if lost.high < -0.1:
         return "opposes"
-    return "helps a little" if lost.low > 0 else "opposes a little" if lost.high < 0 else "not needed"
+    if lost.low > 0 or lost.high < 0:
+        return "helps a little" if lost.low > 0 else "opposes a little"
+    return "not needed" if lost.low > -0.1 and lost.high < 0.1 else "uncertain"
 
 
 print(f"{'class':32} {'lost from circuit':22} {'lost from model':22} in the circuit")
@@ -800,33 +830,41 @@ in_paper = {
 missing = [theirs for ours, theirs in in_paper.items() if ours not in classes]
 beyond = [name for name in classes if name not in in_paper]
 idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
+open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
 print(
-    f"\nNeeded in the circuit, but half or more made up for in the whole model: {', '.join(replaceable) or 'none'}."
+    f"\nNeeded in the circuit, but half or more made up for in the whole model: {'; '.join(replaceable) or 'none'}."
 )
-print(f"Not needed, so the circuit is not minimal: {', '.join(idle) or 'none'}.")
+print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}.")
+print(f"Uncertain: {'; '.join(open_question) or 'none'}.")
 print(
     f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
 )
-print(f"Classes here that match none of the published ones: {', '.join(beyond) or 'none'}.")
-if "end, writes for it" in classes and "end, writes for it" not in replaceable:
+print(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
+writing = "end, writes for it"
+if (
+    writing in classes
+    and lost_from_circuit[writing].low > 0.1
+    and lost_from_model[writing].low > lost_from_circuit[writing].high / 2
+):
     print(
         "GPT-2 small's writers have backups, published as heads that take over when they are gone. Here, losing the writers "
         "costs the whole model more than half of what it costs the circuit: no such rescue on this scale."
     )
-together = sum(lost.value.item() for lost in lost_from_circuit.values())
+together = mean_interval(from_circuit.sum(0), relative_to=diffs)
+if together.low > faithfulness.high:
+    says = "more than there is to lose. Classes work in series: the same effect is lost with one as with another."
+elif together.high < faithfulness.low:
+    says = "less than there is to lose. Classes stand in for each other."
+else:
+    says = "no sign that classes depend on each other."
 print(
-    f"The losses, one class at a time, add up to {together:.0%} of the logit difference, of which the circuit keeps "
-    f"{faithfulness.value:.0%}: "
-    + (
-        "classes work in series, and each is needed for the same effect."
-        if together > 1.2 * faithfulness.value
-        else "no sign that classes depend on each other."
-    )
+    f"The losses, one class at a time, add up to {together} of the logit difference, of which the circuit keeps "
+    f"{faithfulness}: {says}"
 )
 
 # %% [markdown]
 # *What it does not show.* A class is knocked out as a whole; inside it, members may still be idle or stand in for each
-# other. And classes are drawn by description, with thresholds: a part near a threshold could be in the next class.
+# other. And classes are drawn by description: a part near a border, marked above, could be in the next class.
 
 # %% [markdown]
 # ## 8. What we found

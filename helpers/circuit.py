@@ -9,7 +9,7 @@ people: the head says what it says on any prompt of this kind, and nothing about
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from helpers.progress import progress_bar
 from helpers.replay import Hook, forward, hook_names_of, keep, measure
 
 ROWS_AT_ONCE = 32  # of a gradient's forward pass, which keeps its activations: under a gigabyte
+ROWS_AT_ONCE_UNGRADED = 256  # prompts times settings
 
 
 class Node(NamedTuple):
@@ -108,20 +109,86 @@ def gated_logit_diff(
     Raises:
         ValueError: if gates or means do not fit the model and the prompts.
     """
+    return gated_logit_diffs(model, tokens, answer_tokens, [gates], means)[0]
+
+
+def gated_logit_diffs(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    answer_tokens: Int[Tensor, "batch 2"],
+    settings: Sequence[Gates],
+    means: Float[Tensor, "layer batch pos head d_head"],
+) -> Float[Tensor, "setting batch"]:
+    """:func:`gated_logit_diff` for several settings of the gates, together.
+
+    Below the lowest layer in which a setting differs from the first one, the two are the same and run
+    once: settings that differ late cost little.
+
+    Raises:
+        ValueError: if a setting or the means do not fit the model and the prompts; if there is none.
+    """
     shape = (model.cfg.n_layers, *tokens.shape, model.cfg.n_heads)
-    if gates.shape != shape or means.shape != (*shape, model.cfg.d_head):
+    shapes = {tuple(gates.shape) for gates in settings}
+    if shapes != {shape} or means.shape != (*shape, model.cfg.d_head):
         raise ValueError(
             f"Expected gates [layer, batch, pos, head] = {shape}, and means with d_head = "
-            f"{model.cfg.d_head} after it; got {tuple(gates.shape)} and {tuple(means.shape)}."
+            f"{model.cfg.d_head} after it; got {', '.join(map(str, shapes)) or 'no gates'} and "
+            f"{tuple(means.shape)}."
         )
+    some = max(1, ROWS_AT_ONCE_UNGRADED // len(settings))
+    return torch.cat(
+        [
+            _gated(
+                model, tokens[rows], answer_tokens[rows], [g[:, rows] for g in settings], means[:, rows]
+            )
+            for rows in torch.arange(len(tokens)).split(some)
+        ],
+        dim=1,
+    )
+
+
+def _gated(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    answer_tokens: Int[Tensor, "batch 2"],
+    settings: Sequence[Gates],
+    means: Float[Tensor, "layer batch pos head d_head"],
+) -> Float[Tensor, "setting batch"]:
+    """As above, in one forward pass; the batch gains a setting's copy where it parts from the first."""
+    top = model.cfg.n_layers - 1
+    parts_at = [0] + [
+        min(
+            (layer for layer in range(top) if not torch.equal(gates[layer], settings[0][layer])),
+            default=top,
+        )
+        for gates in settings[1:]
+    ]
+    order = sorted(range(len(settings)), key=parts_at.__getitem__)  # stable: the first one stays first
+    embedded = model(tokens, stop_at_layer=0)
+
+    def grow(resid: Tensor, hook: Any) -> Tensor:
+        layer = hook.layer()
+        copies = parts_at.count(layer)
+        if layer == 0:
+            return embedded.repeat(copies, 1, 1)
+        return torch.cat([resid, resid[: len(tokens)].repeat(copies, 1, 1)])
 
     def gate(z: Tensor, hook: Any) -> Tensor:
         layer = hook.layer()
-        return means[layer] + gates[layer][..., None] * (z - means[layer])
+        running = torch.stack([settings[i][layer] for i in order if parts_at[i] <= layer])
+        z = z.unflatten(0, (len(running), len(tokens)))
+        return (means[layer] + running[..., None] * (z - means[layer])).flatten(0, 1)
 
-    hooks: list[Hook] = [(_heads(model), gate)]
-    final, _ = forward(model, tokens, hooks)
-    return measure(model, LogitDiff(answer_tokens, per_prompt=True), final[None])[0]
+    every_layer = range(model.cfg.n_layers)
+    hooks: list[Hook] = [
+        (hook_names_of(model, "resid_pre", every_layer), grow),
+        (_heads(model), gate),
+    ]
+    # One prompt in, as in helpers.replay: masks and position embeddings broadcast to what it grows to.
+    final, _ = forward(model, tokens[:1], hooks)
+    final = final.unflatten(0, (len(settings), len(tokens)))
+    in_order = measure(model, LogitDiff(answer_tokens, per_prompt=True), final)
+    return in_order[torch.tensor(order, device=in_order.device).argsort()]
 
 
 def gate_attribution(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.circuit import Node, gate_attribution, gated_logit_diff, gates_at, mean_outputs
+from helpers.circuit import (
+    Node,
+    gate_attribution,
+    gated_logit_diff,
+    gated_logit_diffs,
+    gates_at,
+    mean_outputs,
+)
 from helpers.ioi_dataset import sample_ioi
 from helpers.logit_diff import logit_diff
 from tests.test_ioi_dataset import WORDS
@@ -98,6 +105,23 @@ def test_with_all_shut_names_differ_by_nothing_but_embeddings(model, sample, mea
     torch.testing.assert_close(run(model, sample, shut, means), swapped, **CLOSE)
 
 
+def test_several_settings_are_each_as_if_alone(model, sample, means, monkeypatch):
+    """Wherever they part from the first one, in whatever order, and in more than one batch."""
+    monkeypatch.setattr("helpers.circuit.ROWS_AT_ONCE_UNGRADED", 100)
+    first = gates_of(model, sample, 1.0)
+    settings = [first]
+    for layer in (model.cfg.n_layers - 1, 0, 1, 0):
+        settings.append(first.clone())
+        settings[-1][layer, :, :, len(settings) % 2] = 0.0
+    settings += [first.clone(), gates_of(model, sample, 0.0)]
+    together = gated_logit_diffs(model, sample.tokens, sample.answer_tokens, settings, means)
+    assert together.shape == (7, len(sample))
+    for gates, measured in zip(settings, together, strict=True):
+        shut = dict(enumerate(gates == 0))
+        torch.testing.assert_close(measured, by_plain_hooks(model, sample, shut, means), **CLOSE)
+    assert (together[1:5] - together[0]).abs().amax(1).min() > 0.01, "each setting does something"
+
+
 def test_gates_at_opens_nothing_else(model, sample):
     length = sample.tokens.shape[1]
     nodes = [Node(0, 1, "S2"), Node(2, 3, "end")]
@@ -163,5 +187,7 @@ def test_refusals(model, sample, means):
         run(model, sample, gates_of(model, sample, 1.0)[:, :5], means)
     with pytest.raises(ValueError, match="Expected gates"):
         run(model, sample, gates_of(model, sample, 1.0), means[:, :, :3])
+    with pytest.raises(ValueError, match="got no gates"):
+        gated_logit_diffs(model, sample.tokens, sample.answer_tokens, [], means)
     with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
         gate_attribution(model, sample.tokens, sample.answer_tokens, means, steps=0)
