@@ -102,7 +102,7 @@ for score, reason in atlas.info["unavailable"].items():
 score_table(atlas)
 
 # %% [markdown]
-# <details><summary>⭐ Tokens that repeat, text, circuits, a task: four ways to ask</summary>
+# <details><summary>★ Tokens that repeat, text, circuits, a task: four ways to ask</summary>
 #
 # - **Random tokens that repeat** have no meaning and no grammar. Whatever a head does there is about repetition and
 #   position. That makes the score clean, and says little about what the head does in a sentence.

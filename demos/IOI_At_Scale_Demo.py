@@ -128,7 +128,7 @@ print({where: f"{int(at[0])} {position_names[at[0]]!r}" for where, at in sample.
 # of the sample, and frames and orders look alike. If the model leans on something special about a sentence, frames will
 # differ by more than their intervals.
 #
-# <details><summary>⭐ What a bootstrap interval says</summary>
+# <details><summary>★ What a bootstrap interval says</summary>
 #
 # Draw prompts with replacement from those we have, as many as we have, and take the mean; do it a few thousand times;
 # the middle of those means is the interval. It answers "what if I had drawn *other prompts from this generator*?" It
@@ -473,7 +473,7 @@ else:
 # else is **mean-ablated**: its output is replaced by its average over the ABC prompts of the *same frame*, at the *same
 # position*. The head then still says whatever it says about any such sentence, and nothing about these people.
 #
-# <details><summary>⭐ Why the mean, why by frame, why at each position?</summary>
+# <details><summary>★ Why the mean, why by frame, why at each position?</summary>
 #
 # Setting an output to zero takes away more than information: later layers are used to a head's average, and zero is as
 # strange to them as any other wrong value. The mean over prompts that differ in the names, and in nothing that marks a
