@@ -810,7 +810,7 @@ by_hook = patched_logit_diff(some_layer, changed_position)
 torch.testing.assert_close(resid_patching[some_layer, changed_position], by_hook, atol=1e-3, rtol=1e-3)
 imshow(
     resid_patching,
-    title="Residual stream, clean into corrupted",
+    title="Where the answer stands: patching the residual stream, clean into corrupted",
     x="position",
     y="before layer",
     x_labels=prompts.position_labels,
@@ -862,7 +862,7 @@ print(beside_published({what: (ours[what], theirs[what]) for what in ours}, mode
 attn_patching, mlp_patching = sweep("attn_out"), sweep("mlp_out")
 imshow(
     torch.stack([attn_patching, mlp_patching]),
-    title="What one layer adds at one position, clean into corrupted",
+    title="Patching what one layer adds at one position, clean into corrupted",
     x="position",
     y="layer",
     x_labels=prompts.position_labels,
@@ -905,7 +905,7 @@ print(
 head_patching = sweep("z")  # [layer, head]
 head_map(
     head_patching,
-    title="Output of one head at all positions, clean into corrupted",
+    title="Patching the output of one head at all positions, clean into corrupted",
     value_name="logit difference restored",
     annotate=8,
 )
@@ -991,7 +991,7 @@ pattern_patching = patch_mixed(pattern_run=cache, value_run=corrupted_cache)
 head_map(
     torch.stack([head_patching, value_patching, pattern_patching]),
     facet_labels=["whole output", "values only", "pattern only"],
-    title="Heads taken apart, clean into corrupted",
+    title="Patching heads, whole and taken apart, clean into corrupted",
     value_name="logit difference restored",
 )
 
@@ -1249,6 +1249,10 @@ circuit_graph(
     x="position",
     y="layer",
     x_labels=prompts.position_labels,
+    y_labels={
+        **{layer: f"L{layer}" for layer in range(model.cfg.n_layers)},
+        model.cfg.n_layers + 1: "output",
+    },
 )
 print(
     f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1 on the logits; the rest of "
@@ -1339,7 +1343,7 @@ for kind, attention in on_task.items():
         scores[kind],
         attention,
         names=names,
-        title=f"Does the {kind} score carry over to our prompts?",
+        title=f"Does the {kind} score carry over to our prompts? On the dotted line, in full",
         x=f"{kind} score on repeated random tokens",
         y="attention at S2 to " + ("the token after S1" if kind == "induction" else "S1"),
         diagonal=True,

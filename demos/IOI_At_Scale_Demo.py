@@ -277,7 +277,7 @@ scatter(
     eight_attribution,
     attribution_share.value,
     names=names,
-    title="Direct attribution of every head, on eight prompts and on the sample",
+    title="Direct attribution of every head on eight prompts and on the sample (dotted: the same)",
     x="share of the logit difference, eight prompts",
     y="share of the logit difference, sample",
     diagonal=True,
@@ -583,7 +583,7 @@ curves = {
 }
 intervals(
     curves,
-    title="Performance against size, on the screening prompts",
+    title="How much a circuit of each size keeps, on the screening prompts",
     x="parts kept (a head at a position), not to scale; everything else is mean-ablated",
     y="share of the logit difference kept",
     labels=[str(count) for count in counts_kept],
@@ -656,7 +656,7 @@ scatter(
     all_open,
     kept,
     names=sample.prompts,
-    title="Prompt by prompt: whole model and circuit",
+    title="Prompt by prompt, does the circuit do what the model does? (dotted: the same)",
     x="logit difference of the whole model",
     y="logit difference of the circuit",
     diagonal=True,

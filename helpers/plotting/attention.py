@@ -54,5 +54,5 @@ def attention_patterns(
         value_name="attention",
         value_range=(0, 1),
         scale="sequential",
-        height=430,
+        height=190 + 16 * max(len(tokens), 15),
     )

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import as_array
-from helpers.plotting.look import SERIES_COLOURS, finish
+from helpers.plotting.look import SERIES_COLOURS, ZERO_LINE, finish
 
 
 def waterfall(
@@ -58,5 +58,5 @@ def waterfall(
         )
     )
     fig.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, tickangle=-40)
-    fig.update_yaxes(title_text=y, zeroline=True, zerolinecolor="grey")
+    fig.update_yaxes(title_text=y, **ZERO_LINE)
     return finish(fig, title, height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +12,16 @@ from plotly.subplots import make_subplots
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
-from helpers.plotting.look import DIVERGING, SEQUENTIAL, SMALLEST_FONT, WIDTH, finish
+from helpers.plotting.look import (
+    DIVERGING,
+    PLOT_WIDTH,
+    SEQUENTIAL,
+    SMALLEST_FONT,
+    finish,
+    tick_texts,
+)
+
+DARK = 0.7  # of the colour range: from there on white text has more contrast than black
 
 
 def imshow(
@@ -60,7 +70,9 @@ def imshow(
     low, high = value_range or _default_range(facets, scale)
     limit = max(abs(low), abs(high))
     marked = [_largest_cells(facet, annotate, limit) for facet in facets]
-    font_size = _font_that_fits(cell_names if names is not None else [["0.00"]], n_facets * n_columns)
+    decimals = max(2, 1 - math.floor(math.log10(limit or 1.0)))
+    texts = cell_names if names is not None else [[f"{-limit:.{decimals}f}"]]
+    font_size = _font_that_fits(texts, n_facets * n_columns)
     on_cells = font_size >= SMALLEST_FONT or names is None or not annotate
     headings = titles
     if not on_cells:
@@ -92,7 +104,7 @@ def imshow(
         fig.add_trace(heatmap, row=1, col=column)
         for row, cell in cells:
             value = facet[row, cell]
-            text = f"{value:.2f}" if names is None else cell_names[row][cell]
+            text = f"{value:.{decimals}f}" if names is None else cell_names[row][cell]
             fig.add_annotation(
                 x=cell,
                 y=row,
@@ -100,7 +112,7 @@ def imshow(
                 showarrow=False,
                 font={
                     "size": max(font_size, SMALLEST_FONT) if on_cells else 14,
-                    "color": "white" if abs(value) > limit / 2 else "black",
+                    "color": "white" if abs(value) > DARK * limit else "black",
                 },
                 row=1,
                 col=column,
@@ -110,7 +122,7 @@ def imshow(
         title_text=x,
         tickvals=list(shown_columns),
         ticktext=list(shown_columns.values()),
-        tickangle=-60 if max(map(len, x_labels)) > 3 else 0,
+        **tick_texts(list(shown_columns.values()), PLOT_WIDTH / n_facets),
     )
     shown_rows = thin(y_labels, 40)
     fig.update_yaxes(autorange="reversed", tickvals=list(shown_rows), ticktext=list(shown_rows.values()))
@@ -189,5 +201,4 @@ def _largest_cells(facet: np.ndarray, count: int, colour_limit: float) -> list[t
 def _font_that_fits(texts: Sequence[Sequence[str]], columns: int) -> int:
     """The size, 11 at most, at which the longest text is no wider than a cell."""
     longest = max(len(text) for row in texts for text in row)
-    width = 0.75 * WIDTH / columns  # the rest is margins and colour bar
-    return min(11, int(width / (0.56 * longest)))  # a letter is a little over half as wide as high
+    return min(11, int(PLOT_WIDTH / columns / (0.56 * longest)))  # capitals and digits are narrow

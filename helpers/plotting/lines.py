@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
-from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, finish
+from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, ZERO_LINE, finish, tick_texts
 
 
 def line(
@@ -72,8 +72,9 @@ def line(
                 font={"color": colour},
             )
     shown = thin(labels, 32)
-    fig.update_xaxes(title_text=x, tickvals=list(shown), ticktext=list(shown.values()), tickangle=-60)
-    fig.update_yaxes(title_text=y, zeroline=True, zerolinecolor="grey")
+    texts = list(shown.values())
+    fig.update_xaxes(title_text=x, tickvals=list(shown), ticktext=texts, **tick_texts(texts))
+    fig.update_yaxes(title_text=y, **ZERO_LINE)
     fig.update_layout(showlegend=len(series) > 1)
     return finish(fig, title, height)
 
@@ -126,8 +127,8 @@ def scatter(
         hovertemplate=f"%{{customdata}}<br>{x}: %{{x:.4f}}<br>{y}: %{{y:.4f}}<extra></extra>",
         marker={"size": 8, "color": SERIES_COLOURS[0], "opacity": 0.7},
     )
-    fig.update_xaxes(title_text=x, zeroline=True, zerolinecolor="grey")
-    fig.update_yaxes(title_text=y, zeroline=True, zerolinecolor="grey")
+    fig.update_xaxes(title_text=x, **ZERO_LINE)
+    fig.update_yaxes(title_text=y, **ZERO_LINE)
     fig.update_layout(showlegend=False)
     return finish(fig, title, height)
 
@@ -201,17 +202,13 @@ def intervals(
             hovertemplate=f"%{{customdata[0]}}: %{{{along}:.3f}} "
             f"[%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<extra>{name}</extra>",
         )
-    ticks = {"tickvals": list(range(len(names))), "ticktext": names}
-    fig.update_xaxes(title_text=x, zeroline=horizontal, zerolinecolor="grey")
-    fig.update_yaxes(title_text=y, zeroline=not horizontal, zerolinecolor="grey", automargin=True)
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
+    fig.update_xaxes(title_text=x, **(ZERO_LINE if horizontal else ticks))
+    fig.update_yaxes(title_text=y, automargin=True, **(ticks if horizontal else ZERO_LINE))
     if horizontal:
-        fig.update_yaxes(autorange="reversed", **ticks)
-    else:
-        fig.update_xaxes(**ticks)
+        fig.update_yaxes(autorange="reversed")
     if reference is not None:
         draw = fig.add_vline if horizontal else fig.add_hline
         draw(reference, line={"color": "grey", "dash": "dot"})
-    fig.update_layout(
-        showlegend=len(series) > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    )
+    fig.update_layout(showlegend=len(series) > 1)
     return finish(fig, title, height)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ from helpers.figure_json import PLOTLY, decode
 from helpers.notebooks import site
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.figures import circuitsvis_views
+from helpers.notebooks.page import to_html
 from tests.browser.conftest import ROOT
 from tests.browser.looks import contrast, luminance, pixels
 
@@ -102,11 +103,8 @@ def outputs(path) -> list[dict]:
 @pytest.fixture(scope="module")
 def page(browser, origin, path, screenshots) -> Iterator[Page]:
     """A demo, opened once for the tests that only look."""
-    # A page of its own for the long screenshot: it resizes the window, and attention views shrink then.
-    long = opened(browser, origin, f"{path.stem}.html")
-    long.screenshot(path=screenshots / f"site-light-{path.stem}.png", full_page=True)
-    long.context.close()
     page = opened(browser, origin, f"{path.stem}.html")
+    page.screenshot(path=screenshots / f"site-light-{path.stem}.png", full_page=True)
     yield page
     page.context.close()
 
@@ -241,6 +239,49 @@ def test_attention_views_answer(page, outputs):
                 break
         else:
             pytest.fail("no dark box that names both tokens and the value")
+
+
+def test_attention_views_follow_the_window(browser, origin, path, outputs, tmp_path):
+    """On the site, and on the page that `make demo` writes."""
+    if not any(circuitsvis_views(data.get("text/html", "")) for data in outputs):
+        pytest.skip("this demo has no attention view")
+    alone = tmp_path / "page.html"
+    alone.write_text(to_html(nbformat.read(path, 4), path.stem), encoding="utf-8")
+    for address in (f"{origin}{path.stem}.html", alone.as_uri()):
+        page = browser.new_page(viewport=DESK)
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        narrow_and_widen(page)
+        page.close()
+
+
+def narrow_and_widen(page: Page) -> None:
+    wide = view_widths(page)
+    assert min(map(max, wide)) > 400, wide
+    page.set_viewport_size(PHONE)
+    expect_widths(page, lambda widths: max(map(max, widths)) < PHONE["width"])
+    page.set_viewport_size(DESK)
+    expect_widths(page, lambda widths: widths == wide)
+    page.screenshot(full_page=True)  # makes the window as long as the page, and back
+    expect_widths(page, lambda widths: widths == wide)
+
+
+def view_widths(page: Page) -> list[list[float]]:
+    """``[view][canvas]``: what is drawn of each attention pattern, in pixels."""
+    return page.locator("[id^=circuits-vis]").evaluate_all(
+        "views => views.map(view => [...view.querySelectorAll('canvas')].map(c => c.clientWidth))"
+    )
+
+
+def expect_widths(page: Page, right: Callable[[list[list[float]]], bool]) -> None:
+    """Once the page has drawn itself anew, and half a second later still."""
+    for _ in range(40):
+        page.wait_for_timeout(250)
+        if right(view_widths(page)):
+            break
+    page.wait_for_timeout(500)
+    widths = view_widths(page)
+    assert right(widths), widths
 
 
 def nearly_black(shown: Locator) -> float:
