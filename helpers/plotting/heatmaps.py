@@ -127,6 +127,7 @@ def imshow(
     shown_rows = thin(y_labels, 40)
     fig.update_yaxes(autorange="reversed", tickvals=list(shown_rows), ticktext=list(shown_rows.values()))
     fig.update_yaxes(title_text=y, col=1)
+    fig.update_yaxes(ticklabelstandoff=3)  # off the cells
     fig.update_layout(
         coloraxis={
             "colorscale": DIVERGING if scale == "diverging" else SEQUENTIAL,
