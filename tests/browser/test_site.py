@@ -27,6 +27,7 @@ from tests.browser.looks import contrast, luminance, pixels
 NOTEBOOKS = sorted((ROOT / "demos").glob("*.ipynb"))
 DESK, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 MAX_BYTES = 10_000_000  # of a page with everything it loads: seconds on a slow line
+FIRST_FIGURE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -164,16 +165,20 @@ addEventListener("DOMContentLoaded", () => { window.wholePage = performance.now(
 """
 
 
-def test_the_first_figure_does_not_wait_for_the_others(browser, origin, path, record_property):
-    """Seconds are reported, not asserted: they are the machine's. The order makes them few."""
-    page = browser.new_page(viewport=DESK)
-    page.add_init_script(WATCH)
-    page.goto(f"{origin}{path.stem}.html")
-    first, whole = page.evaluate("[window.firstFigure, window.wholePage]")
-    assert 0 < first < whole
-    record_property("milliseconds to first figure", first)
-    print(f"{path.stem}: first figure after {first / 1000:.2f} s, all after {whole / 1000:.2f} s")
-    page.close()
+def test_the_first_figure_comes_soon_and_before_the_others(browser, origin, path, record_property):
+    """Within three seconds, at the best of three tries: a machine may be busy with something else."""
+    for _ in range(3):
+        page = browser.new_page(viewport=DESK)
+        page.add_init_script(WATCH)
+        page.goto(f"{origin}{path.stem}.html")
+        first, whole = (ms / 1000 for ms in page.evaluate("[window.firstFigure, window.wholePage]"))
+        page.close()
+        print(f"{path.stem}: first figure after {first:.2f} s, all after {whole:.2f} s")
+        assert 0 < first < whole
+        if first < FIRST_FIGURE_SECONDS:
+            break
+    record_property("seconds to first figure", first)
+    assert first < FIRST_FIGURE_SECONDS
 
 
 def test_every_figure_is_drawn(page, outputs):
