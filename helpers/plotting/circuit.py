@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
-from helpers.plotting.look import PLOT_WIDTH, SERIES_COLOURS, finish
+from helpers.plotting.look import PLOT_WIDTH, SERIES_COLOURS, VEIL, finish
 
 Place = tuple[float, float]
 
@@ -75,7 +75,7 @@ def circuit_graph(
             text=text,
             showarrow=False,
             font={"size": 11, "color": colour},
-            bgcolor="rgba(255, 255, 255, 0.85)",
+            bgcolor=VEIL,
         )
     fig.add_scatter(
         x=[places[name][0] for name in nodes],

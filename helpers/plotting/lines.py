@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
-from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, ZERO_LINE, finish, tick_texts
+from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, VEIL, ZERO_LINE, finish, tick_texts
 
 
 def line(
@@ -70,6 +70,7 @@ def line(
                 ax=-45 if change[step] >= 0 or step > 0.9 * len(array) else 45,
                 ay=-25 if change[step] >= 0 else 25,
                 font={"color": colour},
+                bgcolor=VEIL,
             )
     shown = thin(labels, 32)
     texts = list(shown.values())

@@ -17,6 +17,7 @@ SEQUENTIAL = "Blues"
 FONT = 13
 SMALLEST_FONT = 9
 LETTER = 0.6  # its width, in font sizes
+VEIL = "rgba(255, 255, 255, 0.85)"  # behind text that lies on lines
 ZERO_LINE = {"zeroline": True, "zerolinecolor": "grey", "zerolinewidth": 1}
 SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
 SERIES_DASHES = ("solid", "dash", "dot", "dashdot")
