@@ -374,6 +374,7 @@ def test_a_phone_shows_it_all(browser, origin, path, screenshots):
         reachable, size = frame.evaluate("frame => [frame.scrollWidth, frame.clientWidth]")
         assert size > 0.8 * PHONE["width"]
         assert reachable >= figure.locator(".main-svg").first.bounding_box()["width"]
+        assert "sideways" in frame.evaluate("frame => getComputedStyle(frame, '::before').content")
     size = page.locator("article p").first.evaluate("p => parseFloat(getComputedStyle(p).fontSize)")
     assert size >= 15
     page.context.close()
