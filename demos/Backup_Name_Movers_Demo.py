@@ -248,7 +248,7 @@ for head in ablated_heads:
 # **What we would expect.** Without self-repair, all bars but the first are small. With backup heads, positive heads
 # rise. With "negative heads matter less", negative heads rise towards zero. With repair by scale, that bar is large.
 #
-# <details><summary>⭐ Is that the same as freezing each part?</summary>
+# <details><summary>★ Is that the same as freezing each part?</summary>
 #
 # Yes, if they are frozen from the top down. Freeze the scale; then, with everything above already held at its clean
 # output, freeze the last MLP, the last layer's heads, and so on downwards. Each step takes away precisely what that

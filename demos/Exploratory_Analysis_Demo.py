@@ -33,7 +33,7 @@
 # circuit for this task was found in [Interpretability in the Wild](https://arxiv.org/abs/2211.00593) (Wang et al.,
 # 2022), and it runs on a smaller, freely packaged model where GPT-2 small cannot be had. So the prose names no head
 # and no measurement: **everything said about a particular run is printed by the cell that measured it**, and GPT-2
-# small's published figures stand beside it. Folded asides can be skipped; those marked ⭐ are worth opening at a
+# small's published figures stand beside it. Folded asides can be skipped; those marked ★ are worth opening at a
 # first reading.
 
 # %% [markdown]
@@ -125,7 +125,7 @@ _ = torch.set_grad_enabled(False)
 # - **Refactored attention matrices**, where the architecture allows it: a head's queries and keys only ever meet as a
 #   product, and so do values and outputs; each product is split again along its singular directions.
 #
-# <details><summary>⭐ Why is one allowed to do this?</summary>
+# <details><summary>★ Why is one allowed to do this?</summary>
 #
 # Each step uses a freedom that the model's own output does not see: two matrices that are only ever multiplied may be
 # split differently, a direction that is always subtracted may be removed, a constant may be added to all logits.
@@ -175,7 +175,7 @@ for prompt, (indirect_object, subject) in zip(prompts.prompts, prompts.answers):
     print(f"{prompt} | right:{indirect_object:7} wrong:{subject}")
 
 # %% [markdown]
-# <details><summary>⭐ Tokens are not words</summary>
+# <details><summary>★ Tokens are not words</summary>
 #
 # A model reads tokens: pieces of text from a fixed list. `" Mary"` with its leading space is another token than
 # `"Mary"`, and a rarer name may be several tokens. We compare the logits of two *single* tokens, so a name that is
@@ -310,7 +310,7 @@ print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(p
 # A model reads left to right: at the first mention of Mary nothing yet says that she will stay alone. That makes B
 # awkward for a transformer, and A the better bet. But it is a bet.
 #
-# <details><summary>⭐ The trap of dogmatism</summary>
+# <details><summary>★ The trap of dogmatism</summary>
 #
 # Once a hypothesis has been written down it starts to feel true, and figures begin to "fit". Three habits help. Say
 # beforehand what the figure would look like if you were wrong. Keep a list of what your story does not explain. And
@@ -348,7 +348,7 @@ torch.testing.assert_close(directions, logit_diff_directions(model, prompts.answ
 print(f"from the logits: {clean_logit_diff:.4f}, by projecting the residual stream: {by_hand:.4f}")
 
 # %% [markdown]
-# <details><summary>⭐ What about the layer norm?</summary>
+# <details><summary>★ What about the layer norm?</summary>
 #
 # The last layer norm divides by the size of the *whole* residual stream, which is not linear. We freeze that size at
 # what it was in this run: then the rest is linear, and the parts sum exactly to the total. The approximation lies in
@@ -817,7 +817,7 @@ by_hook = patched_logit_diff(some_layer, changed_position)
 torch.testing.assert_close(resid_patching[some_layer, changed_position], by_hook, atol=1e-3, rtol=1e-3)
 imshow(
     resid_patching,
-    title="Residual stream, clean into corrupted",
+    title="Where the answer stands: patching the residual stream, clean into corrupted",
     x="position",
     y="before layer",
     x_labels=prompts.position_labels,
@@ -869,7 +869,7 @@ print(beside_published({what: (ours[what], theirs[what]) for what in ours}, mode
 attn_patching, mlp_patching = sweep("attn_out"), sweep("mlp_out")
 imshow(
     torch.stack([attn_patching, mlp_patching]),
-    title="What one layer adds at one position, clean into corrupted",
+    title="Patching what one layer adds at one position, clean into corrupted",
     x="position",
     y="layer",
     x_labels=prompts.position_labels,
@@ -912,7 +912,7 @@ print(
 head_patching = sweep("z")  # [layer, head]
 head_map(
     head_patching,
-    title="Output of one head at all positions, clean into corrupted",
+    title="Patching the output of one head at all positions, clean into corrupted",
     value_name="logit difference restored",
     annotate=8,
 )
@@ -998,7 +998,7 @@ pattern_patching = patch_mixed(pattern_run=cache, value_run=corrupted_cache)
 head_map(
     torch.stack([head_patching, value_patching, pattern_patching]),
     facet_labels=["whole output", "values only", "pattern only"],
-    title="Heads taken apart, clean into corrupted",
+    title="Patching heads, whole and taken apart, clean into corrupted",
     value_name="logit difference restored",
 )
 
@@ -1258,6 +1258,10 @@ circuit_graph(
     x="position",
     y="layer",
     x_labels=prompts.position_labels,
+    y_labels={
+        **{layer: f"L{layer}" for layer in range(model.cfg.n_layers)},
+        model.cfg.n_layers + 1: "output",
+    },
 )
 print(
     f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1 on the logits; the rest of "
@@ -1348,7 +1352,7 @@ for kind, attention in on_task.items():
         scores[kind],
         attention,
         names=names,
-        title=f"Does the {kind} score carry over to our prompts?",
+        title=f"Does the {kind} score carry over to our prompts? On the dotted line, in full",
         x=f"{kind} score on repeated random tokens",
         y="attention at S2 to " + ("the token after S1" if kind == "induction" else "S1"),
         diagonal=True,

@@ -102,7 +102,7 @@ for score, reason in atlas.info["unavailable"].items():
 score_table(atlas)
 
 # %% [markdown]
-# <details><summary>⭐ Tokens that repeat, text, circuits, a task: four ways to ask</summary>
+# <details><summary>★ Tokens that repeat, text, circuits, a task: four ways to ask</summary>
 #
 # - **Random tokens that repeat** have no meaning and no grammar. Whatever a head does there is about repetition and
 #   position. That makes the score clean, and says little about what the head does in a sentence.
@@ -182,6 +182,7 @@ def maps(scores: list[str], title: str, value_name: str, limits: tuple[float, fl
         value_name=value_name,
         value_range=limits,
         scale="diverging" if limits[0] < 0 else "sequential",
+        annotate=3,
     )
     for score in scores:
         values = atlas.score(score)
@@ -308,7 +309,7 @@ scatter(
     atlas.score("ov_eigenvalue"),
     atlas.score("copying_eigenvalue"),
     names=names,
-    title="Copying by eigenvalues, on plain embeddings and on what heads read",
+    title="Copying by eigenvalues, on plain embeddings and on what heads read (dotted: the same)",
     x="on plain embeddings (ov_eigenvalue)",
     y="after the first block (copying_eigenvalue)",
     diagonal=True,
@@ -373,18 +374,28 @@ def show_kinds(kinds: list[str], cache, tokens: Tensor, title: str) -> None:
         print(f"{kind:28} {head.name:8} {head.value:+.3f} ± {error:.3f}{counts}")
 
 
-show_kinds(["previous token", "duplicate token", "induction"], cache, tokens, "Position and repetition")
+show_kinds(
+    ["previous token", "duplicate token", "induction"],
+    cache,
+    tokens,
+    "Heads that follow position and repetition",
+)
 
 # %%
 show_kinds(
     ["rests on the first token", "looks at itself", "spreads its attention"],
     cache,
     tokens,
-    "Nowhere in particular",
+    "Heads that look for nothing in particular",
 )
 
 # %%
-show_kinds(["copies", "suppresses", "matches a token with itself"], cache, tokens, "By their circuits")
+show_kinds(
+    ["copies", "suppresses", "matches a token with itself"],
+    cache,
+    tokens,
+    "Heads told by their circuits",
+)
 
 # %% [markdown]
 # And in the task, on one of its prompts:

@@ -128,7 +128,7 @@ print({where: f"{int(at[0])} {position_names[at[0]]!r}" for where, at in sample.
 # average, and frames and orders look alike. If the model leans on something special about a sentence, frames will differ
 # by more than their intervals.
 #
-# <details><summary>⭐ What a bootstrap interval says</summary>
+# <details><summary>★ What a bootstrap interval says</summary>
 #
 # Draw prompts with replacement from those we have, as many as we have, and take the mean; do it a few thousand times;
 # the middle of those means is the interval. It answers "what if I had drawn *other prompts from this generator*?" It
@@ -286,7 +286,7 @@ scatter(
     eight_attribution,
     attribution_share.value,
     names=names,
-    title="Direct attribution of every head, on eight prompts and on the sample",
+    title="Direct attribution of every head on eight prompts and on the sample (dotted: the same)",
     x="share of the logit difference, eight prompts",
     y="share of the logit difference, sample",
     diagonal=True,
@@ -480,7 +480,7 @@ else:
 # position*. The head then still says whatever it says about any such sentence, and nothing about these people (nor about
 # this place and this object, which the average runs over too).
 #
-# <details><summary>⭐ Why the mean, why by frame, why at each position?</summary>
+# <details><summary>★ Why the mean, why by frame, why at each position?</summary>
 #
 # Setting an output to zero takes away more than information: later layers are used to a head's average, and zero is as
 # strange to them as any other wrong value. The mean over prompts that differ in the names, and in nothing that marks a
@@ -585,7 +585,7 @@ def curve_of(order: list[Node]) -> Interval:
 curves = {name: curve_of(order) for name, order in orders.items()}
 intervals(
     curves,
-    title="Performance against size, on the screening prompts",
+    title="How much a circuit of each size keeps, on the screening prompts",
     x="parts kept (a head at a position), not to scale; everything else is mean-ablated",
     y="share of the logit difference kept",
     labels=[str(count) for count in counts_kept],
@@ -659,7 +659,7 @@ scatter(
     diffs,
     kept,
     names=sample.prompts,
-    title="Prompt by prompt: whole model and circuit",
+    title="Prompt by prompt, does the circuit do what the model does? (dotted: the same)",
     x="logit difference of the whole model",
     y="logit difference of the circuit",
     diagonal=True,

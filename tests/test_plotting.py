@@ -101,6 +101,51 @@ def test_annotations_stay_on_their_facet():
 
 
 @pytest.mark.parametrize(
+    ("facet", "white"),
+    [([-1.0, 0.75, 0.65], [True, True, False]), ([0.1, 0.3, 1.0], [False, False, True])],
+)
+def test_text_on_a_cell_stands_out_from_it(facet, white):
+    fig = image(values=[facet], annotate=3)
+    assert [a.font.color == "white" for a in sorted(fig.layout.annotations, key=lambda a: a.x)] == white
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([-2.0, 0.5], ["-2.00", "0.50"]),
+        ([-0.08, 0.004], ["-0.080", "0.004"]),
+        ([3e-4, 0.0], ["0.00030"]),
+    ],
+)
+def test_values_on_cells_are_written_as_finely_as_they_are(values, texts):
+    fig = image(values=[values], annotate=2)
+    assert [a.text for a in fig.layout.annotations] == texts
+
+
+@pytest.mark.parametrize(
+    ("labels", "facets", "angle", "size"),
+    [
+        (["L0", "L10", "L29"], 1, 0, None),
+        ([f"L{i}" for i in range(30)], 1, -60, 13),
+        ([f"H{i}" for i in range(12)], 3, -60, 13),  # short, but side by side they would touch
+        ([f"token {i}" for i in range(19)], 3, -60, 11),
+    ],
+)
+def test_tick_labels_do_not_run_into_each_other(labels, facets, angle, size):
+    fig = image(values=torch.ones(facets, 2, len(labels)), x_labels=labels)
+    assert (fig.layout.xaxis.tickangle, fig.layout.xaxis.tickfont.size) == (angle, size)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("short", 1), ("a long name, much longer than others", 2)])
+def test_a_legend_has_the_rows_it_needs(name, rows):
+    one = line([1, 2], title="t", x="x", y="y")
+    many = line({f"{name} {i}": [1, 2] for i in range(4)}, title="t", x="x", y="y")
+    assert many.layout.legend.orientation == "h"
+    assert many.layout.margin.t == one.layout.margin.t + 20 * (rows - 1)
+    assert many.layout.height - many.layout.margin.t == one.layout.height - one.layout.margin.t
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"values": torch.zeros(3)}, r"2 or 3 dimensions; got shape \(3,\)"),
@@ -129,6 +174,7 @@ def test_line():
     assert [trace.name for trace in fig.data] == ["ours", "theirs"]
     assert list(fig.data[0].y) == [1, 2, 9]
     assert fig.data[0].customdata[2] == "c"
+    assert fig.layout.xaxis.tickangle == 0, "short labels need no tilting"
     assert fig.data[0].line.dash != fig.data[1].line.dash, "told apart without colour"
     assert fig.layout.annotations[0].text == "c: 9.00"
     with pytest.raises(ValueError, match="equal length"):
@@ -202,15 +248,28 @@ def test_circuit_graph():
     assert dict(zip(trace.text, trace.customdata, strict=True))["L0H1"] == "a"
     assert fig.layout.xaxis.ticktext == ("a", "c"), "only columns in use"
     assert len(set(places.values())) == 4, "no node hides another"
+    assert fig.layout.yaxis.ticktext == ("0", "1", "3"), "only rows in use"
     arrow, text = fig.layout.annotations
     assert ((arrow.ax, arrow.ay), (arrow.x, arrow.y)) == (places["L1H0"], places["logits"])
     assert text.text == "q +0.5"
     with pytest.raises(ValueError, match="names a node that is not among"):
         circuit_graph(nodes, [("L1H0", "L9H9", "", 1.0)], **options)
+    with pytest.raises(ValueError, match="'logits' is in row 3, which has no label"):
+        circuit_graph(nodes, [], y_labels={0: "L0", 1: "L1"}, **options)
     with pytest.raises(ValueError, match="'far' is in column 3"):
         circuit_graph({"far": (3, 0)}, [], **options)
     with pytest.raises(ValueError, match="empty"):
         circuit_graph({}, [], **options)
+
+
+def test_a_circuit_is_turned_so_that_arrows_miss_nodes():
+    """Untouched, the lowest of a column stands to the left, in the way of an arrow from the left."""
+    nodes = {"early": (0, 17), "low": (1, 19), "high": (1, 20), "output": (1, 31)}
+    options = {"title": "t", "x": "position", "y": "layer", "x_labels": ["a", "b"]}
+    for edges, low_is_left in [([], True), ([("early", "high", "", 1.0)], False)]:
+        trace = circuit_graph(nodes, edges, **options).data[0]
+        x = dict(zip(trace.text, trace.x, strict=True))
+        assert (x["low"] < x["high"]) == low_is_left
 
 
 def test_attention_patterns_show_a_live_view_and_a_picture(monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 from IPython.display import HTML
@@ -69,13 +69,20 @@ def sortable_table(
         go.Table(
             header={"values": list(first), "fill_color": "#dbe7f3", "align": "left", "height": 30},
             cells={"values": list(first.values()), "align": "left", "height": 24},
+            columnwidth=_widths(first),
         )
     )
     buttons = [
         {
             "label": score,
             "method": "restyle",
-            "args": [{"header.values": [list(cells)], "cells.values": [list(cells.values())]}],
+            "args": [
+                {
+                    "header.values": [list(cells)],
+                    "cells.values": [list(cells.values())],
+                    "columnwidth": [_widths(cells)],
+                }
+            ],
         }
         for score, cells in tables.items()
     ]
@@ -90,6 +97,11 @@ def sortable_table(
     )
     fig.show_now()
     return fig
+
+
+def _widths(columns: Iterable[str]) -> list[float]:
+    """Of a table's columns, relative to each other: the names of scores are long."""
+    return [{"head": 0.5, "± error": 0.5}.get(name, 1.0) for name in columns]
 
 
 def _cells(

@@ -49,7 +49,7 @@ def _local_circuitsvis(html: str) -> str:
 
 
 def to_html(notebook: NotebookNode, title: str) -> str:
-    """The page, with the scripts of Plotly and CircuitsVis inside it.
+    """The page, with the scripts of Plotly and CircuitsVis, and our style for the latter, inside it.
 
     Raises:
         ValueError: if a CircuitsVis output has an unknown form.
@@ -64,12 +64,18 @@ def to_html(notebook: NotebookNode, title: str) -> str:
     )
     body, _ = exporter.from_notebook_node(copy.deepcopy(notebook), {"metadata": {"name": title}})
     scripts = "".join(_inline_script(script) for script in (get_plotlyjs(), circuitsvis_script()))
-    return body.replace("</head>", f"{scripts}</head>", 1)
+    return body.replace("</head>", f"{scripts}<style>{_circuitsvis_style()}</style>\n</head>", 1)
 
 
 def circuitsvis_script() -> str:
     """CircuitsVis's script from its Python package, which defines ``CircuitsVis`` for the whole page."""
     return resources.files("circuitsvis").joinpath("dist/cdn/iife.js").read_text(encoding="utf-8")
+
+
+def _circuitsvis_style() -> str:
+    return (
+        resources.files(__package__).joinpath("web/static/circuitsvis.css").read_text(encoding="utf-8")
+    )
 
 
 def _inline_script(script: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +20,14 @@ from helpers.figure_json import PLOTLY, decode
 from helpers.notebooks import site
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.figures import circuitsvis_views
+from helpers.notebooks.page import to_html
 from tests.browser.conftest import ROOT
 from tests.browser.looks import contrast, luminance, pixels
 
 NOTEBOOKS = sorted((ROOT / "demos").glob("*.ipynb"))
 DESK, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 MAX_BYTES = 10_000_000  # of a page with everything it loads: seconds on a slow line
+FIRST_FIGURE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,8 @@ def outputs(path) -> list[dict]:
 @pytest.fixture(scope="module")
 def page(browser, origin, path, screenshots) -> Iterator[Page]:
     """A demo, opened once for the tests that only look."""
-    # A page of its own for the long screenshot: it resizes the window, and attention views shrink then.
-    long = opened(browser, origin, f"{path.stem}.html")
-    long.screenshot(path=screenshots / f"site-light-{path.stem}.png", full_page=True)
-    long.context.close()
     page = opened(browser, origin, f"{path.stem}.html")
+    page.screenshot(path=screenshots / f"site-light-{path.stem}.png", full_page=True)
     yield page
     page.context.close()
 
@@ -166,16 +165,20 @@ addEventListener("DOMContentLoaded", () => { window.wholePage = performance.now(
 """
 
 
-def test_the_first_figure_does_not_wait_for_the_others(browser, origin, path, record_property):
-    """Seconds are reported, not asserted: they are the machine's. The order makes them few."""
-    page = browser.new_page(viewport=DESK)
-    page.add_init_script(WATCH)
-    page.goto(f"{origin}{path.stem}.html")
-    first, whole = page.evaluate("[window.firstFigure, window.wholePage]")
-    assert 0 < first < whole
-    record_property("milliseconds to first figure", first)
-    print(f"{path.stem}: first figure after {first / 1000:.2f} s, all after {whole / 1000:.2f} s")
-    page.close()
+def test_the_first_figure_comes_soon_and_before_the_others(browser, origin, path, record_property):
+    """Within three seconds, at the best of three tries: a machine may be busy with something else."""
+    for _ in range(3):
+        page = browser.new_page(viewport=DESK)
+        page.add_init_script(WATCH)
+        page.goto(f"{origin}{path.stem}.html")
+        first, whole = (ms / 1000 for ms in page.evaluate("[window.firstFigure, window.wholePage]"))
+        page.close()
+        print(f"{path.stem}: first figure after {first:.2f} s, all after {whole:.2f} s")
+        assert 0 < first < whole
+        if first < FIRST_FIGURE_SECONDS:
+            break
+    record_property("seconds to first figure", first)
+    assert first < FIRST_FIGURE_SECONDS
 
 
 def test_every_figure_is_drawn(page, outputs):
@@ -241,6 +244,49 @@ def test_attention_views_answer(page, outputs):
                 break
         else:
             pytest.fail("no dark box that names both tokens and the value")
+
+
+def test_attention_views_follow_the_window(browser, origin, path, outputs, tmp_path):
+    """On the site, and on the page that `make demo` writes."""
+    if not any(circuitsvis_views(data.get("text/html", "")) for data in outputs):
+        pytest.skip("this demo has no attention view")
+    alone = tmp_path / "page.html"
+    alone.write_text(to_html(nbformat.read(path, 4), path.stem), encoding="utf-8")
+    for address in (f"{origin}{path.stem}.html", alone.as_uri()):
+        page = browser.new_page(viewport=DESK)
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        narrow_and_widen(page)
+        page.close()
+
+
+def narrow_and_widen(page: Page) -> None:
+    wide = view_widths(page)
+    assert min(map(max, wide)) > 400, wide
+    page.set_viewport_size(PHONE)
+    expect_widths(page, lambda widths: max(map(max, widths)) < PHONE["width"])
+    page.set_viewport_size(DESK)
+    expect_widths(page, lambda widths: widths == wide)
+    page.screenshot(full_page=True)  # makes the window as long as the page, and back
+    expect_widths(page, lambda widths: widths == wide)
+
+
+def view_widths(page: Page) -> list[list[float]]:
+    """``[view][canvas]``: what is drawn of each attention pattern, in pixels."""
+    return page.locator("[id^=circuits-vis]").evaluate_all(
+        "views => views.map(view => [...view.querySelectorAll('canvas')].map(c => c.clientWidth))"
+    )
+
+
+def expect_widths(page: Page, right: Callable[[list[list[float]]], bool]) -> None:
+    """Once the page has drawn itself anew, and half a second later still."""
+    for _ in range(40):
+        page.wait_for_timeout(250)
+        if right(view_widths(page)):
+            break
+    page.wait_for_timeout(500)
+    widths = view_widths(page)
+    assert right(widths), widths
 
 
 def nearly_black(shown: Locator) -> float:
@@ -328,6 +374,7 @@ def test_a_phone_shows_it_all(browser, origin, path, screenshots):
         reachable, size = frame.evaluate("frame => [frame.scrollWidth, frame.clientWidth]")
         assert size > 0.8 * PHONE["width"]
         assert reachable >= figure.locator(".main-svg").first.bounding_box()["width"]
+        assert "sideways" in frame.evaluate("frame => getComputedStyle(frame, '::before').content")
     size = page.locator("article p").first.evaluate("p => parseFloat(getComputedStyle(p).fontSize)")
     assert size >= 15
     page.context.close()
