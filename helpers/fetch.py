@@ -2,7 +2,8 @@
 
 For a workflow, which must tell "the hub would not serve us now" from "something is broken". Exit
 status: 0 if the model is there, 75 (temporary failure) if the hub refuses by rate limit, answers with
-a server error or cannot be reached, after several attempts; 1 for what no waiting will mend.
+a server error, cannot be reached or goes silent, after several attempts; 1 for what no waiting will
+mend.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import torch
@@ -63,7 +64,8 @@ def load_model(
         device: where to put it. ``None`` takes ``DEMO_DEVICE``; without one, CUDA if present, else CPU.
         dtype: of the weights. The demos' figures are for float32.
         device_map: passed to TransformerLens, for models larger than one device; excludes ``device``.
-        hub_timeout: seconds to wait for the hub to say whether it has the model.
+        hub_timeout: seconds to wait for the hub to say whether it has the model. A hub that goes silent
+            later, while it sends a file, is given up after minutes.
 
     Returns:
         The model in compatibility mode and in eval mode, ``cfg.model_name`` being its short name.
@@ -171,59 +173,107 @@ def find_model(name: str, timeout: float) -> tuple[str, Path]:
         return name, embedded_model_folder()
     path = Path(name).expanduser()
     if path.is_dir():
-        if not _is_complete(path):
+        fault = _fault(path)
+        if fault:
             raise ModelUnavailableError(
-                f"The folder {name!r} holds no complete model in Hugging Face format: config.json, a "
-                "tokenizer and model.safetensors, or model.safetensors.index.json and every file that "
-                "it names, are needed (pickled weights are refused). "
+                f"The folder {name!r} holds no complete model in Hugging Face format: {fault}. "
+                "config.json, a tokenizer and model.safetensors, or model.safetensors.index.json and "
+                "every file that it names, are needed (pickled weights are refused). "
                 "model.save_pretrained(folder) and tokenizer.save_pretrained(folder) write them.",
-                reason=f"the folder {name!r} holds no complete model",
+                reason=f"the folder {name!r} holds no complete model: {fault}",
             )
         return path.resolve().name, path
     return name, _hub_snapshot(name, timeout)
 
 
-def _is_complete(folder: Path) -> bool:
+def _fault(folder: Path) -> str | None:
+    """What keeps a folder from being a complete model in Hugging Face format; None if it is one."""
     # A file of the hub cache is a link, which may lead nowhere after a clean-up.
-    has_tokenizer = any(file.is_file() for file in (*folder.glob("tokenizer*"), folder / "vocab.json"))
-    has_weights = all((folder / name).is_file() for name in _weight_files(folder))
-    return (folder / "config.json").is_file() and has_tokenizer and has_weights
+    if not (folder / "config.json").is_file():
+        return "config.json is missing"
+    if not any(file.is_file() for file in (*folder.glob("tokenizer*"), folder / "vocab.json")):
+        return "a tokenizer is missing"
+    try:
+        weight_files = _weight_files(folder)
+    except ValueError as error:
+        return str(error)
+    missing = sorted(name for name in weight_files if not (folder / name).is_file())
+    return f"{missing[0]} is missing" if missing else None
 
 
 def _weight_files(folder: Path) -> set[str]:
-    """The files that the weights are in, going by the index if there is one."""
+    """The files that the weights are in, going by the index if there is one.
+
+    Raises:
+        ValueError: if the index names none, saying what to do.
+    """
     index = folder / "model.safetensors.index.json"
     if not index.is_file() or (folder / "model.safetensors").is_file():  # transformers' order
         return {"model.safetensors"}
     try:
-        return {index.name, *json.loads(index.read_text())["weight_map"].values()}
-    except (ValueError, KeyError):  # cut off while it was written
-        return {"an index that can be read"}
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{index.name} is no index of weight files ({type(error).__name__}: {error}), perhaps cut "
+            "off while it was written; delete it, and fetch or save the model again"
+        ) from error
 
 
 def _hub_snapshot(name: str, timeout: float) -> Path:
     """The model's folder in the local hub cache, downloaded first if it is not there."""
     tried = ["no such local folder"]
+    incomplete = "the hub cache has no complete copy"
     try:
         folder = _download(name, timeout, local_files_only=True)
-        if _is_complete(folder):
+        fault = _fault(folder)
+        if fault is None:
             return folder
-        tried.append("the hub cache has no complete copy")
+        tried.append(f"{incomplete} ({fault})")
     except HFValidationError as error:
         raise _unavailable(name, [*tried, "not a valid hub name"]) from error
     except OSError:
-        tried.append("the hub cache has no complete copy")
+        tried.append(incomplete)
     try:
-        # Asked first, because no time limit reaches the first request of a download.
-        huggingface_hub.HfApi().model_info(name, timeout=timeout)
-        folder = _download(name, timeout)
-    except (HTTPError, OSError, ValueError) as error:  # ValueError: an answer that is no JSON
+        with _time_limit(timeout):
+            # Asked first: what the download makes of a refusal takes more requests, and says less.
+            huggingface_hub.HfApi().model_info(name, timeout=timeout)
+            folder = _download(name, timeout)
+    # ValueError: an answer that is no JSON. RuntimeError: whatever happens to the Xet storage's client.
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
         reason, may_pass = _explain(error)
         kind = HubBusyError if may_pass else ModelUnavailableError
         raise _unavailable(name, [*tried, reason], kind) from error
-    if not _is_complete(folder):
-        raise _unavailable(name, [*tried, "the hub has no complete copy with safetensors weights"])
+    fault = _fault(folder)
+    if fault:
+        raise _unavailable(
+            name, [*tried, f"the hub has no complete copy with safetensors weights ({fault})"]
+        )
     return folder
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Limits the waiting for an answer where the hub's client would wait for ever.
+
+    That is in what a download begins with: the revision, the list of files, a key for the storage. For
+    the files themselves it has limits (HF_HUB_DOWNLOAD_TIMEOUT), and tries five times more; the Xet
+    storage's client, which reads its limit when it starts, would wait five minutes each time.
+    """
+    os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", "30s")
+
+    def limit(request: Any) -> None:
+        limits = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            kind: seconds if value is None else value for kind, value in limits.items()
+        }
+
+    session = huggingface_hub.get_session()
+    hooks = session.event_hooks
+    session.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
+    try:
+        yield
+    finally:
+        session.event_hooks = hooks
 
 
 def _download(name: str, timeout: float, local_files_only: bool = False) -> Path:
@@ -255,6 +305,8 @@ def _explain(error: BaseException) -> tuple[str, bool]:
         return f"the hub answered {status}{limited}", status == 429 or status >= 500
     if isinstance(inner, (HTTPError, ConnectionError, TimeoutError)):
         return f"the hub could not be reached ({type(inner).__name__})", True
+    if isinstance(inner, RuntimeError) and "error sending request" in str(inner):
+        return "the hub's Xet storage could not be reached", True
     return f"the download failed ({type(inner).__name__}: {inner})", False
 
 

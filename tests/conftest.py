@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import huggingface_hub
 import kaleido
 import pytest
 import torch
@@ -67,6 +68,27 @@ def narrow_gpt2() -> Iterator[TransformerBridge]:
     """GPT-2 small's layers, heads, positions and vocabulary, with an eighth of its width: seconds."""
     with checkpoint(width=96) as built:
         yield load_by_name(built)
+
+
+@pytest.fixture
+def hub_at(monkeypatch, tmp_path) -> Iterator[Callable[[int], None]]:
+    """Makes an address on this machine the hub, with an empty cache."""
+
+    def use(port: int) -> None:
+        # The client is shared and remembers the proxy that it was made with.
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()
+        address = f"http://127.0.0.1:{port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        files = "{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(
+            huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{files}"
+        )
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+
+    yield use
+    huggingface_hub.close_session()
 
 
 @pytest.fixture

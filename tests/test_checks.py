@@ -318,6 +318,10 @@ def test_finds_bad_ids(ids: list[str | None]) -> None:
         ("<details>it drops to 2.99</details>", ["2.99"]),
         ("if p < 0.05 and q > 0.3", ["0.05", "0.3"]),
         ("[falls to 2.99](x.md)", ["2.99"]),
+        ("right on 7 of 8, and 3 out of the 12 heads", ["7 of 8", "3 out of the 12"]),
+        ("20× faster, a 3-fold change", ["20×", "3-fold"]),
+        ("3 times as large and 2 times more", ["3 times as", "2 times more"]),
+        ("it costs 3 logits", ["3 logits"]),
     ],
 )
 def test_finds_claims(text: str, found: list[str]) -> None:
@@ -338,6 +342,7 @@ def test_finds_claims(text: str, found: list[str]) -> None:
         '<img width="0.5"> <!-- 0.5 -->',
         "transformer-lens 4.3.0, Python 3.11, Apache-2.0, GPT-2, SmolLM2-135M",
         "L2 norm, 2-layer model, 1-2 minutes",
+        "12 × 12 heads, 12×12 panels, run it 3 times, one of 12 layers, part 2 of the demo",
     ],
 )
 def test_structure_and_code_are_no_claims(text: str) -> None:

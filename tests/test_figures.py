@@ -7,7 +7,8 @@ import copy
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import circuitsvis as cv
@@ -16,7 +17,7 @@ import pytest
 from nbformat.v4 import new_output
 from PIL import Image
 
-from helpers.figure_json import PLOTLY, decode, figure_sha256
+from helpers.figure_json import PLOTLY, Json, decode, figure_sha256
 from helpers.notebooks.compare import Difference, Tolerance
 from helpers.notebooks.figures import (
     circuitsvis_views,
@@ -26,6 +27,7 @@ from helpers.notebooks.figures import (
     picture_fault,
     view_differences,
 )
+from helpers.notebooks.hygiene import read_notebook
 from helpers.notebooks.outputs import PNG, compare_outputs
 from tests.pictures import blank, encoded, png, striped, with_comment
 from tests.synthetic import heatmap
@@ -442,3 +444,31 @@ def test_comparing_changes_neither_side() -> None:
     before = json.dumps(outputs)
     compare_outputs(outputs, outputs, Tolerance())
     assert json.dumps(outputs) == before
+
+
+# --- the committed figures ------------------------------------------------------------------------
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "demos").glob("*.ipynb"))
+
+
+def magnitudes(trace: Json) -> Iterator[float]:
+    """Of the numbers that a trace draws."""
+    for key in ("x", "y", "z"):
+        values = np.array(trace.get(key, []))
+        if values.dtype.kind == "f" and np.isfinite(values).any():
+            yield float(np.nanmax(np.abs(values)))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_the_absolute_tolerance_hides_cannot_be_seen(notebook: Path) -> None:
+    """It is less than one of the 256 steps of a colour scale that spans the figure's data."""
+    cells = read_notebook(notebook).cells
+    figures = [
+        o.data[PLOTLY] for c in cells for o in c.get("outputs", []) if PLOTLY in o.get("data", {})
+    ]
+    largest = [
+        max((size for trace in decode(figure)["data"] for size in magnitudes(trace)), default=None)
+        for figure in figures
+    ]
+    assert figures
+    assert min(size for size in largest if size is not None) / 256 > Tolerance().data_atol

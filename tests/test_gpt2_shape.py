@@ -6,6 +6,9 @@ compared with nothing. What must hold for any weights is asserted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,13 +38,15 @@ def no_gradients():
         yield
 
 
-@pytest.fixture
-def only_this_hub(gpt2_shaped_checkpoint: Checkpoint, monkeypatch) -> None:
-    """For kernels: a hub cache that holds the checkpoint as gpt2, and no network."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(gpt2_shaped_checkpoint.hub_cache))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    # No pictures: they take seconds each, and do not depend on the model.
-    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+@contextmanager
+def only_this_hub_on(checkpoint: Checkpoint) -> Iterator[pytest.MonkeyPatch]:
+    """For kernels: a hub cache that holds the checkpoint as gpt2, and no network. Lends the settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(checkpoint.hub_cache))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        # No pictures: they take seconds each, and do not depend on the model.
+        patch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+        yield patch
 
 
 # --- demos ----------------------------------------------------------------------------------------
@@ -57,19 +62,33 @@ def run_demo(source: Path) -> None:
     assert any("gpt2" in text for text in printed), "it says which model it ran"
 
 
-@pytest.mark.usefixtures("only_this_hub")
+@pytest.fixture(scope="module")
+def demo_runs(gpt2_shaped_checkpoint, request) -> Iterator[dict[Path, Future[None]]]:
+    """The demos' runs, two at a time: two kernels with half the cores each make better use of them."""
+    wanted = [
+        item.callspec.params["source"]
+        for item in request.session.items
+        if getattr(item, "originalname", "") == "test_demo"
+    ]
+    with only_this_hub_on(gpt2_shaped_checkpoint) as patch:
+        patch.setenv("DEMO_DEVICE", "cpu")
+        patch.setenv("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // 2)))
+        pool = ThreadPoolExecutor(max_workers=2)
+        yield {source: pool.submit(run_demo, source) for source in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
-def test_demo(source, monkeypatch):
-    monkeypatch.setenv("DEMO_DEVICE", "cpu")
-    run_demo(source)
+def test_demo(source, demo_runs):
+    demo_runs[source].result()
 
 
 @pytest.mark.cuda
-@pytest.mark.usefixtures("only_this_hub")
 @pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
-def test_demo_on_cuda(source, monkeypatch):
-    monkeypatch.setenv("DEMO_DEVICE", "cuda")
-    run_demo(source)
+def test_demo_on_cuda(source, gpt2_shaped_checkpoint):
+    with only_this_hub_on(gpt2_shaped_checkpoint) as patch:
+        patch.setenv("DEMO_DEVICE", "cuda")
+        run_demo(source)
 
 
 def test_there_are_demos():

@@ -135,6 +135,7 @@ def wrapped(cause: Exception) -> Exception:
         (wrapped(ConnectionError()), "the hub could not be reached"),
         (TimeoutError(), "the hub could not be reached"),
         (HTTPError("a proxy refuses"), "the hub could not be reached"),
+        (RuntimeError("CAS Client Error: error sending request for url"), "the hub's Xet storage"),
     ],
 )
 def test_a_hub_that_may_serve_later_is_told_apart(monkeypatch, error, reason):
@@ -157,6 +158,7 @@ def test_a_hub_that_may_serve_later_is_told_apart(monkeypatch, error, reason):
         (wrapped(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
         (LocalEntryNotFoundError("no cause given"), "no cause given"),
         (ValueError("not JSON"), "not JSON"),
+        (RuntimeError("Task error: No space left on device"), "No space left on device"),
     ],
 )
 def test_what_waiting_will_not_mend(monkeypatch, error, reason):
@@ -164,22 +166,6 @@ def test_what_waiting_will_not_mend(monkeypatch, error, reason):
     with pytest.raises(ModelUnavailableError, match=reason) as caught:
         models.find_model("gpt2", timeout=1.0)
     assert not isinstance(caught.value, HubBusyError)
-
-
-@pytest.fixture
-def hub_at(monkeypatch, tmp_path):
-    """Makes an address on this machine the hub, with an empty cache."""
-
-    def use(port: int) -> None:
-        # The client is shared and remembers the proxy that it was made with.
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        huggingface_hub.close_session()
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-
-    yield use
-    huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -259,24 +245,38 @@ def test_neither_gpt2_nor_the_embedded_model(monkeypatch, capsys):
     assert capsys.readouterr().out == "", "no notice of a model that is not running"
 
 
-@pytest.mark.parametrize("lost", ["a shard", "the index", "the end of the index"])
-def test_a_model_in_several_files_needs_every_one(folder, lost):
+@pytest.fixture
+def sharded(folder) -> Path:
+    """The checkpoint with its weights in several files."""
     (folder / "model.safetensors").unlink()
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(
         folder, max_shard_size="30KB"
     )
-    index = folder / "model.safetensors.index.json"
+    return folder
+
+
+@pytest.mark.parametrize("lost", ["a shard", "the index"])
+def test_a_model_in_several_files_needs_every_one(sharded, lost):
+    index = sharded / "model.safetensors.index.json"
     shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     assert len(shards) > 1
-    assert models.find_model(str(folder), timeout=1.0)[1] == folder
-    if lost == "a shard":
-        (folder / shards[-1]).unlink()
-    elif lost == "the index":
-        index.unlink()
-    else:
-        index.write_text(index.read_text()[:100])
-    with pytest.raises(ModelUnavailableError, match="no complete model"):
-        load_model(folder)
+    assert models.find_model(str(sharded), timeout=1.0)[1] == sharded
+    (sharded / shards[-1] if lost == "a shard" else index).unlink()
+    missing = shards[-1] if lost == "a shard" else "model.safetensors"
+    with pytest.raises(ModelUnavailableError, match=f"no complete model .*: {missing} is missing"):
+        load_model(sharded)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no map", "a list", "empty"])
+def test_an_index_that_cannot_be_used_is_named(sharded, damage):
+    index = sharded / "model.safetensors.index.json"
+    texts = {"cut off": index.read_text()[:100], "no map": "{}", "a list": "[]", "empty": ""}
+    index.write_text(texts[damage])
+    with pytest.raises(
+        ModelUnavailableError,
+        match=r"model\.safetensors\.index\.json is no index .* delete it, and fetch",
+    ):
+        load_model(sharded)
 
 
 def test_pickled_weights_are_refused(folder):

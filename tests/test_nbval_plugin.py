@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -178,6 +179,43 @@ def test_compares_on_the_model_it_was_rendered_with(
     project.makeini(f"[pytest]\nnbval_model_env = {variable}\n")
     monkeypatch.setenv(variable, "small")
     nbval(project, executed("print(1)", stream("2\n")), model="small").assert_outcomes(failed=1)
+
+
+# With the packages' __init__.py, all that another project would have to copy.
+PARTS = [
+    "figure_json",
+    *(f"notebooks/{name}" for name in ["compare", "figures", "outputs", "provenance"]),
+]
+
+
+def test_needs_nothing_else_of_this_project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few files, alone in another folder, do the whole comparison there."""
+    ours, copies = Path(__file__).parents[1] / "helpers", pytester.path / "helpers"
+    for part in ["__init__", "notebooks/__init__", *PARTS, "notebooks/nbval_plugin"]:
+        (copies / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ours / f"{part}.py", copies / f"{part}.py")
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    pytester.makeconftest(
+        'pytest_plugins = ["helpers.notebooks.nbval_plugin"]\n'
+        "def pytest_sessionfinish():\n"
+        "    import sys\n"
+        "    ours = {m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'helpers'}\n"
+        f"    assert ours and all(file.startswith({str(copies)!r}) for file in ours), ours\n"
+    )
+    committed = new_output("display_data", data={PLOTLY: FIGURE, PNG: striped()})
+    flipped = {"data": [{"type": "heatmap", "z": [[-1.5, 2.25]]}], "layout": {}}
+    cells = [
+        executed("print('loss 3.9519')", stream("loss 3.9520\n"), count=1),
+        executed(shows({PLOTLY: FIGURE}), committed, count=2),
+        executed("print('loss', 4.72)", stream("loss 4.81\n"), count=3),
+        executed(shows({PLOTLY: flipped}), committed, count=4),
+    ]
+    nbformat.write(new_notebook(cells=cells), pytester.path / "notebook.ipynb")
+    result = pytester.runpytest_subprocess("--nbval", "--nbval-current-env", "notebook.ipynb")
+    result.assert_outcomes(passed=2, failed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_leaves_other_runs_of_pytest_alone(project: pytest.Pytester) -> None:

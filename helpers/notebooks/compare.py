@@ -25,7 +25,10 @@ class Tolerance:
     fails, also after it was rounded to three printed digits, where at least 1.5 % of it is left.
     `atol`, absolute, of printed numbers: a zero that came out as 1e-07.
     `data_rtol`, of numbers in JSON, which are stored unrounded.
-    `data_atol`, absolute: small effects are differences of logits, and carry the noise of these.
+    `data_atol`, absolute: small effects are differences of logits, and carry the noise of these, which
+    does not shrink with the effects. Relative to the largest entry alone, a figure that shows nothing
+    but small effects would flake. What it hides, 2 % of an entry of 1/1000, cannot be seen in a figure
+    whose largest entry is above 1/200; a test holds the committed figures to that.
     `noise`, relative to the largest magnitude in an array: an entry near zero is a difference of
     large numbers and carries their rounding errors. A colour scale shows about 256 levels; a
     change of 2 % is caught in every entry above 1/1000 of the largest and above 1/1000.

@@ -37,6 +37,9 @@ _CLAIM = re.compile(
     | (?<![\w.-])[-+−]?\d+\.\d+
     | \bL\d+\.?H\d+\b
     | \b(?:layers?|heads?)[ ]\d+\b
+    | (?<![\w.-])\d+[ ](?:out[ ])?of[ ](?:(?:the|its|these|those|all)[ ])?\d+\b
+    | (?<![\w.-])\d+(?:\s?×(?!\s?\d)|-fold\b|[ ]logits?\b)
+    | (?<![\w.-])\d+[ ]times[ ](?:as|more|less|fewer|larger|smaller)\b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -47,7 +50,8 @@ def _masked(match: re.Match[str]) -> str:
 
 
 def claims(markdown: str) -> list[str]:
-    """Decimals, percentages and components named by number (L9H9, 9.9, layer 9) in the prose.
+    """Decimals, percentages, ratios (8 of 9, 3-fold, 20×, 3 times as large), logits and components
+    named by number (L9H9, 9.9, layer 9) in the prose.
 
     Such a number is a statement about some run; in prose nothing checks it. Exempt is what is not
     prose: code, formulas, link targets, arXiv and version numbers, numbers of sections.

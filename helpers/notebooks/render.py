@@ -15,8 +15,6 @@ import base64
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import jupytext
@@ -70,10 +68,7 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
     if model == EMBEDDED_MODEL:
         embedded_model_folder()  # unpacked by a kernel, it would leave progress bars in an output
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    with (
-        tqdm(total=len(code_cells), desc=title, unit="cell", file=sys.stderr) as bar,
-        _environment({**HEADLESS, "DEMO_MODEL": model}),
-    ):
+    with tqdm(total=len(code_cells), desc=title, unit="cell", file=sys.stderr) as bar:
         client = NotebookClient(
             notebook,
             timeout=None,
@@ -85,22 +80,8 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
             store_widget_state=False,
             on_cell_executed=lambda **_: bar.update(),
         )
-        client.execute()
+        client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
     notebook.metadata["language_info"] = {"name": "python"}  # not the version of this machine's Python
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class RefusedError(Exception):

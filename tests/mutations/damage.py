@@ -550,6 +550,11 @@ def _(demo: Demo) -> Iterator[Edit]:
     yield from _prose(demo, "It is right in 97 % of the prompts.")
 
 
+@damage("a bare ratio in prose", by="prose states '7 of 8'")
+def _(demo: Demo) -> Iterator[Edit]:
+    yield from _prose(demo, "It is right in 7 of 8 prompts.")
+
+
 @damage("a head's name in prose", by="prose states 'L9H9'")
 def _(demo: Demo) -> Iterator[Edit]:
     yield from _prose(demo, "The strongest name mover is L9H9.")
