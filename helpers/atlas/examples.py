@@ -39,7 +39,7 @@ WORD = re.compile(r"[ ▁][a-z]{3,9}")
 PASSAGE = 2  # a dialogue: quotation marks, a verb that comes again, pronouns
 
 SHOWS = {
-    "task": "A prompt of the IOI task. Who looks back at the names, from the second John and the end?",
+    "task": "A prompt of the IOI task. What do its last word and the second John look back at?",
     "repeated": "Random words, twice. Previous-token heads draw a line just below the diagonal, "
     "duplicate-token and induction heads one that begins in the middle.",
     "text": "The beginning of a text. Where does the head spend its attention day by day?",
