@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -60,7 +61,9 @@ class AtlasPage:
 
     @property
     def promise(self) -> str:
-        models = " and ".join(entry.atlas.info["model"] for entry in self.entries)
+        # A folder's name may hold anything.
+        names = (re.sub(r"([\\`*_$<\[])", r"\\\1", e.atlas.info["model"]) for e in self.entries)
+        models = " and ".join(names)
         return (
             f"Every attention head of {models}: search by name, sort and filter by any score, and open "
             "a head's card, with all its scores, its ranks and what it attends to."

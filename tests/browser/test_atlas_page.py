@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from helpers.atlas.examples import Examples, read_examples
-from helpers.atlas.questions import heads_of_kind, is_known, most_similar, rank_of
+from helpers.atlas.questions import KINDS, heads_of_kind, is_known, most_similar, rank_of
 from helpers.atlas.table import Atlas, read_atlas
 from tests.browser.conftest import DESK, PHONE, ROOT, Log, contrast_of, opened
 
@@ -112,10 +113,8 @@ def test_filter_by_score_and_kind(page, atlas):
     page.get_by_label("Kind").select_option("induction")
     assert names(page) == [head.name for head in heads_of_kind(atlas, "induction")]
     page.get_by_label("Kind").select_option("of no kind")
-    unknown = {
-        n for n, la, h in atlas.table[["name", "layer", "head"]].values if not is_known(atlas, la, h)
-    }
-    assert set(names(page)) == unknown
+    known = {head.name for kind in KINDS for head in heads_of_kind(atlas, kind)}
+    assert set(names(page)) == set(atlas.table["name"]) - known
 
 
 def test_sort_by_a_column_both_ways(page, atlas):
@@ -245,6 +244,27 @@ def test_a_link_to_a_card_opens_it_and_one_to_nothing_does_not(browser, origin):
         expect(card(page)).to_be_hidden()
         page.context.close()
     assert log.errors == []
+
+
+def test_what_the_data_say_is_text_and_never_html(browser, origin):
+    """A token that is a tag, in a page that is otherwise the built one."""
+    tag = "<img src=x onerror=document.title='run'>"
+    page = browser.new_page()
+
+    def with_tag(route: Route) -> None:
+        text = route.fetch().text()
+        assert text.count('" gave"') == 1
+        route.fulfill(body=text.replace('" gave"', json.dumps(tag).replace("<", "\\u003c")))
+
+    page.route("**/atlas.html", with_tag)
+    page.goto(f"{origin}atlas.html#L23H3")
+    view = card(page).locator(".atlas-pattern").first
+    view.locator("[data-dest='11'][data-src='2']").hover()
+    expect(view.locator(".atlas-said")).to_contain_text(tag)
+    expect(view.locator("text.atlas-chosen").first).to_contain_text("<img")
+    assert page.locator("#atlas img").count() == 0
+    assert page.title() != "run"
+    page.close()
 
 
 def test_it_works_without_a_server_too(browser, folder):

@@ -30,7 +30,7 @@
 
   const longAddress = (model, name) => `#${encodeURIComponent(model.stem)}-${name}`;
   const address = (model, name) => (model === data.models[0] ? `#${name}` : longAddress(model, name));
-  const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, html("wbr")]);
+  const breakable = (name) => name.split(/(?<=_)/).flatMap((part, at) => (at ? [html("wbr"), part] : [part]));
   const headLink = (model, name) => html("a", { href: address(model, name) }, name);
 
   const goTo = (model, index) => { location.hash = address(model, model.heads[index]); };
@@ -90,10 +90,10 @@
       .sort((a, b) => (up ? keys[a] - keys[b] : keys[b] - keys[a]) || a - b);
   }
 
-  function scoreCell(model, score, index) {
+  function scoreCell(model, score, index, scale) {
     const { values, errors } = model.scores[score];
     const value = values[index];
-    const share = Math.abs(value) / largest(values);
+    const share = Math.abs(value) / scale;
     return html("td", {
       class: value < 0 ? "atlas-value atlas-negative" : "atlas-value",
       style: `--share: ${share.toFixed(3)}`,
@@ -119,6 +119,7 @@
   function drawTable() {
     const { model, score } = state;
     const scores = [score, ...data.main.filter((name) => name !== score && name in model.scores)];
+    const scales = scores.map((name) => largest(model.scores[name].values));
     const heads = shownHeads();
     table.replaceChildren(
       html("thead", {}, html("tr", {},
@@ -127,7 +128,7 @@
         html("th", { scope: "col" }, "kinds"))),
       html("tbody", {}, ...heads.map((index) => html("tr", { onclick: () => goTo(model, index) },
         html("th", { scope: "row" }, headLink(model, model.heads[index])),
-        ...scores.map((name) => scoreCell(model, name, index)),
+        ...scores.map((name, column) => scoreCell(model, name, index, scales[column])),
         html("td", { class: "atlas-kinds" }, ...kindChips(model, index))))));
     status.textContent = `${heads.length} of ${model.heads.length} heads`;
     const published = model.measured ? "" :
