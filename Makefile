@@ -67,7 +67,7 @@ test-cuda: $(READY)  ## CUDA against the CPU, and every demo on it; skips withou
 bench: $(READY)  ## patching against TransformerLens's own functions: time, memory, agreement
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
 
-atlas: embedded  ## scores of every head of the model, into demos/atlas/
+atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/
 	$(BIN)/python -m helpers.atlas --model $(DEMO_MODEL) --out demos/atlas --published
 
 render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2: into demos/gpt2/)
@@ -76,7 +76,7 @@ render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=
 sync: $(READY)  ## bring the notebooks' cells up to date with the scripts, without executing
 	$(BIN)/python -m helpers.notebooks.render --sync $(SOURCES)
 
-site: $(READY)  ## the demos as web pages, from the committed outputs, in build/site
+site: $(READY)  ## demos and head atlas as web pages, from the committed files, in build/site
 	$(BIN)/python -m helpers.notebooks.site
 
 badges: $(READY)  ## after a fork: REPOSITORY=owner/name into every badge, link and install line

@@ -1,8 +1,9 @@
 """Write the head atlas of a model: ``python -m helpers.atlas --model NAME --out DIR``.
 
-Writes ``NAME.csv`` and ``NAME.parquet`` (one row a head) and ``NAME.json`` (provenance and schema).
-A run that was interrupted goes on where it was. ``--published`` adds GPT-2 small's published scores,
-in files of their own.
+Writes ``NAME.csv`` and ``NAME.parquet`` (one row a head) and ``NAME.json`` (provenance and schema),
+then ``NAME.attention.parquet`` and ``.json``, every head's attention on three example prompts. A run
+that was interrupted goes on where it was. ``--published`` adds GPT-2 small's published scores, in files
+of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.atlas.build import Settings, build_files
+from helpers.atlas.build import Settings, build_files, model_revision
+from helpers.atlas.examples import build_examples
 from helpers.atlas.published import STEM, published_atlas
 from helpers.models import ModelUnavailableError, load_model
 
@@ -30,6 +32,9 @@ def main() -> int:
     parser.add_argument("--device", help="cpu, cuda, cuda:1")
     parser.add_argument("--device-map", help="for models larger than one device: auto")
     parser.add_argument("--published", action="store_true", help="write the published scores as well")
+    parser.add_argument(
+        "--examples-only", action="store_true", help="leave the table as it is; example prompts alone"
+    )
     defaults = Settings()
     for name, default in vars(defaults).items():
         option = f"--{name.replace('_', '-')}"
@@ -43,7 +48,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     name = arguments.model or model.cfg.model_name
-    written = build_files(name, model, arguments.out, settings)
+    written = [] if arguments.examples_only else build_files(name, model, arguments.out, settings)
+    examples = build_examples(model, seed=settings.seed, revision=model_revision(name))
+    written += examples.write(arguments.out)
     if arguments.published:
         written += published_atlas().write(arguments.out, STEM)
     for path in written:

@@ -23,14 +23,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.atlas import attention, induction, ioi_roles, weights
 from helpers.atlas.inputs import REPEATS, passages, prefix_tokens, sampled_tokens, token_range
 from helpers.atlas.scores import Measured, describe
-from helpers.atlas.table import ERROR, Atlas, file_stem, make_table, read_atlas, replace_file
+from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, read_atlas, replace_file
 from helpers.embedded import MANIFEST, embedded_model_folder
 from helpers.head_scores import repeated_random_tokens
 from helpers.models import EMBEDDED_MODEL
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
-
-VERSIONS = ("torch", "transformer-lens", "transformers")
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,16 @@ def passages(
     Raises:
         ValueError: if the shortest is no 16 tokens long, too few to say where a head looks.
     """
-    text = resources.files("helpers.atlas").joinpath("passages.txt").read_text(encoding="utf-8")
-    rows = [model.to_tokens(passage.strip())[0] for passage in text.split("\n=====\n")[:count]]
+    rows = [model.to_tokens(passage)[0] for passage in passage_texts()[:count]]
     length = min(most_tokens, model.cfg.n_ctx, *(len(row) for row in rows))
     if length < 16:
         raise ValueError(
             f"The passages come to {length} tokens of {model.cfg.model_name}; 16 are needed."
         )
     return torch.stack([row[:length] for row in rows])
+
+
+def passage_texts() -> list[str]:
+    """The twelve passages."""
+    text = resources.files("helpers.atlas").joinpath("passages.txt").read_text(encoding="utf-8")
+    return [passage.strip() for passage in text.split("\n=====\n")]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from helpers.atlas.table import Atlas
@@ -84,8 +84,14 @@ def rank_of(atlas: Atlas, score: str, layer: int, head: int) -> int:
         ValueError: if there is no such head.
     """
     _check_head(atlas, layer, head)
+    return int(ranks(atlas, score)[layer, head])
+
+
+def ranks(atlas: Atlas, score: str) -> Int[Tensor, "layer head"]:
+    """:func:`rank_of` every head."""
     values = atlas.score(score)
-    return int((values > values[layer, head]).sum()) + 1
+    higher = values.flatten()[None, :] > values.flatten()[:, None]
+    return higher.sum(1).reshape(values.shape) + 1
 
 
 def relative_depth(atlas: Atlas, layer: int) -> float:
@@ -102,22 +108,35 @@ def profiles(atlas: Atlas, scores: Sequence[str]) -> Float[Tensor, "head score"]
 def most_similar(atlas: Atlas, other: Atlas, layer: int, head: int, *, count: int = 1) -> list[Head]:
     """The heads of another atlas (or of the same) whose :func:`profiles` are nearest to a head's.
 
-    Over the scores that both have: with GPT-2 small's published ones, five. Values are distances, root
-    mean square over scores: 0 is the same profile, 1 as far as a strongest head is from one at zero.
+    Over the scores that both have: with GPT-2 small's published ones, five. Values are
+    :func:`distances`.
 
     Raises:
         ValueError: if there is no such head, or no score that both have.
     """
     _check_head(atlas, layer, head)
+    return top_heads(distances(atlas, other)[layer, head], count, smallest=True)
+
+
+def distances(atlas: Atlas, other: Atlas) -> Float[Tensor, "layer head other_layer other_head"]:
+    """How far the :func:`profiles` of heads are apart; a head is infinitely far from itself.
+
+    Root mean square over the scores that both have: 0 is the same profile, 1 as far as a strongest head
+    is from one at zero.
+
+    Raises:
+        ValueError: if there is no score that both have.
+    """
     common = [score for score in atlas.scores if score in other.scores]
     if not common:
         raise ValueError(f"{atlas.info['model']} and {other.info['model']} have no score in common.")
-    ours = profiles(atlas, common)[layer * atlas.info["n_heads"] + head]
-    distances = (profiles(other, common) - ours).pow(2).mean(1).sqrt()
-    shape = (other.info["n_layers"], other.info["n_heads"])
+    ours, theirs = profiles(atlas, common), profiles(other, common)
+    # One head at a time: all at once would take gigabytes for the largest models.
+    apart = torch.stack([(theirs - head).pow(2).mean(1).sqrt() for head in ours])
     if other is atlas:
-        distances[layer * shape[1] + head] = torch.inf
-    return top_heads(distances.reshape(shape), count, smallest=True)
+        apart.fill_diagonal_(torch.inf)
+    shapes = [(table.info["n_layers"], table.info["n_heads"]) for table in (atlas, other)]
+    return apart.reshape(*shapes[0], *shapes[1])
 
 
 def _check_head(atlas: Atlas, layer: int, head: int) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 INDEX = ["model", "layer", "head", "name"]
 ERROR = "_se"
+VERSIONS = ("torch", "transformer-lens", "transformers")  # that provenance names
 METADATA_KEY = b"head_atlas"
 
 

@@ -1,7 +1,8 @@
 """The demos as web pages: ``python -m helpers.notebooks.site``, or ``make site``, writes build/site.
 
 Sphinx with MyST-NB makes the pages, from the committed outputs. What is prepared for it here: notebooks
-whose figures run from scripts beside the page, links that lead back to the repository, and an index.
+whose figures run from scripts beside the page, links that lead back to the repository, an index, and
+the atlas page (atlas_page.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nbformat import NotebookNode
 from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as sphinx_build
 
+from helpers.notebooks.atlas_page import AtlasPage, read_atlas_page
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.page import InteractiveOutputs, circuitsvis_script
 from helpers.notebooks.render import write_notebook
@@ -57,8 +59,15 @@ class Demo:
         return " ".join(self._opening[1].split())
 
     @property
-    def thumbnail(self) -> Path:
-        return self.path.parent / "thumbnails" / f"{self.path.stem}.png"
+    def name(self) -> str:
+        """Of its page."""
+        return self.path.stem
+
+    @property
+    def picture(self) -> bytes | None:
+        """Its thumbnail, a PNG file, if there is one."""
+        thumbnail = self.path.parent / "thumbnails" / f"{self.path.stem}.png"
+        return thumbnail.read_bytes() if thumbnail.is_file() else None
 
 
 def read_demos(folder: Path) -> list[Demo]:
@@ -115,17 +124,17 @@ def web_notebook(demo: Demo, repository: str, pages: Iterable[str]) -> NotebookN
     return notebook
 
 
-def index(demos: list[Demo], repository: str) -> str:
-    """The first page, in MyST: a card with a picture for each demo."""
+def index(pages: Sequence[Demo | AtlasPage], repository: str) -> str:
+    """The first page, in MyST: a card with a picture for each of the others."""
     cards = "\n".join(
-        f":::{{grid-item-card}} {demo.title}\n"
-        f":link: {demo.path.stem}\n"
+        f":::{{grid-item-card}} {page.title}\n"
+        f":link: {page.name}\n"
         ":link-type: doc\n"
-        + (f":img-top: thumbnails/{demo.thumbnail.name}\n" if demo.thumbnail.is_file() else "")
-        + f"\n{demo.promise}\n:::\n"
-        for demo in demos
+        + (f":img-top: thumbnails/{page.name}.png\n" if page.picture is not None else "")
+        + f"\n{page.promise}\n:::\n"
+        for page in pages
     )
-    contents = "\n".join(f"{demo.short_title} <{demo.path.stem}>" for demo in demos)
+    contents = "\n".join(f"{page.short_title} <{page.name}>" for page in pages)
     return (
         "# Find a circuit: exploratory interpretability, step by step\n\n"
         "Notebooks that reverse-engineer how a language model solves a small task, with a figure at "
@@ -136,28 +145,33 @@ def index(demos: list[Demo], repository: str) -> str:
     )
 
 
-def stage(demos: list[Demo], repository: str, source: Path) -> None:
+def stage(demos: list[Demo], atlas: AtlasPage | None, repository: str, source: Path) -> None:
     """Write everything that Sphinx reads into an empty folder."""
-    pages = [demo.path.name for demo in demos]
+    notebooks = [demo.path.name for demo in demos]
     (source / "thumbnails").mkdir(parents=True)
     for demo in demos:
-        write_notebook(source / demo.path.name, web_notebook(demo, repository, pages))
-        if demo.thumbnail.is_file():
-            shutil.copy(demo.thumbnail, source / "thumbnails")
-    (source / "index.md").write_text(index(demos, repository), encoding="utf-8")
+        write_notebook(source / demo.path.name, web_notebook(demo, repository, notebooks))
+    if atlas:
+        (source / f"{atlas.name}.md").write_text(atlas.markdown(repository), encoding="utf-8")
+    pages: list[Demo | AtlasPage] = [*demos, atlas] if atlas else [*demos]
+    for page in pages:
+        if page.picture is not None:
+            (source / "thumbnails" / f"{page.name}.png").write_bytes(page.picture)
+    (source / "index.md").write_text(index(pages, repository), encoding="utf-8")
 
 
 def build(demos: Path, config: Path, out: Path, repository: str) -> None:
     """Make the site in a folder of its own, then put it in the old one's place.
 
     Raises:
-        ValueError: for a folder without notebooks, or a notebook without a title.
+        ValueError: for a folder without notebooks, a notebook without a title, or an atlas whose files
+            do not belong together.
         RuntimeError: if Sphinx reports a warning or an error.
     """
-    found = read_demos(demos)
+    found, atlas = read_demos(demos), read_atlas_page(demos / "atlas")
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
-    stage(found, repository, work / "source")
+    stage(found, atlas, repository, work / "source")
     shutil.copytree(config, work / "config")
     scripts = {"plotly.min.js": get_plotlyjs(), "circuitsvis.js": circuitsvis_script()}
     for name, script in scripts.items():

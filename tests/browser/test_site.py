@@ -4,89 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote
 
 import nbformat
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Response, expect
+from playwright.sync_api import Locator, Page, expect
 
 from helpers.figure_json import PLOTLY, decode
-from helpers.notebooks import site
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.figures import circuitsvis_views
 from helpers.notebooks.page import to_html
-from tests.browser.conftest import ROOT
-from tests.browser.looks import contrast, luminance, pixels
+from tests.browser.conftest import DESK, PHONE, ROOT, Log, contrast_of, opened
+from tests.browser.looks import pixels
 
 NOTEBOOKS = sorted((ROOT / "demos").glob("*.ipynb"))
-DESK, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 MAX_BYTES = 10_000_000  # of a page with everything it loads: seconds on a slow line
 FIRST_FIGURE_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Log:
-    """What a page complained about, what it loaded, and where it tried to go outside its origin."""
-
-    errors: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=dict)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("web") / "site"
-    site.build(
-        ROOT / "demos",
-        ROOT / "helpers/notebooks/web",
-        out,
-        link_rules(ROOT / "pyproject.toml").repository,
-    )
-    return out
-
-
-@pytest.fixture(scope="module")
-def origin(folder) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def opened(browser: Browser, origin: str, name: str, log: Log | None = None, **context) -> Page:
-    """The page, completely loaded. Its log is complete when its own requests are."""
-    log = log or Log()
-    page = browser.new_context(**{"viewport": DESK, **context}).new_page()
-    page.set_default_timeout(15_000)
-    page.on("console", lambda said: log.errors.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: log.errors.append(str(error)))
-    page.on("request", lambda request: _note_outside(log, request.url, origin))
-    page.on("response", lambda answer: _note_size(log, answer))
-    page.goto(origin + name)
-    page.wait_for_load_state("networkidle")
-    return page
-
-
-def _note_size(log: Log, answer: Response) -> None:
-    log.sizes[answer.url] = int(answer.headers.get("content-length", 0))
-
-
-def _note_outside(log: Log, url: str, origin: str) -> None:
-    if not url.startswith((origin, "data:", "blob:")):
-        log.outside.append(url)
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -117,7 +52,7 @@ def figures(page: Page) -> list[Locator]:
 # --- every page -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["index", "search", *(path.stem for path in NOTEBOOKS)])
+@pytest.mark.parametrize("name", ["index", "search", "atlas", *(path.stem for path in NOTEBOOKS)])
 def test_a_page_works_by_itself(browser, origin, name, record_property):
     log = Log()
     page = opened(browser, origin, f"{name}.html", log)
@@ -132,13 +67,13 @@ def test_a_page_works_by_itself(browser, origin, name, record_property):
     page.context.close()
 
 
-def test_the_index_shows_and_opens_each_demo(browser, origin, screenshots):
+def test_the_index_shows_and_opens_each_page(browser, origin, screenshots):
     page = opened(browser, origin, "index.html")
     page.screenshot(path=screenshots / "site-index.png", full_page=True)
     cards = page.locator(".sd-card").all()
-    assert len(cards) == len(NOTEBOOKS) > 0
+    assert len(cards) == len(NOTEBOOKS) + 1
     targets = {card.locator("a.sd-stretched-link").get_attribute("href") for card in cards}
-    assert targets == {f"{path.stem}.html" for path in NOTEBOOKS}
+    assert targets == {"atlas.html", *(f"{path.stem}.html" for path in NOTEBOOKS)}
     for card in cards:
         assert card.locator("img").evaluate("image => image.naturalWidth") > 0
         assert card.locator(".sd-card-text").first.inner_text().strip()
@@ -323,21 +258,6 @@ def test_table_of_contents_and_links(page, path):
         "View source": f"https://github.com/{file}.py",
     }.items():
         assert page.get_by_role("link", name=name).get_attribute("href") == link
-
-
-def contrast_of(page: Page, selector: str) -> float:
-    """Contrast between an element's text and the first ground behind it that is painted."""
-    colours = page.locator(selector).first.evaluate(
-        """element => {
-            let behind = element;
-            const ground = e => getComputedStyle(e).backgroundColor;
-            while (behind.parentElement && /rgba\\(.*, 0\\)|transparent/.test(ground(behind)))
-                behind = behind.parentElement;
-            return [getComputedStyle(element).color, ground(behind)];
-        }"""
-    )
-    text, ground = (np.array([float(n) for n in re.findall(r"[\d.]+", c)[:3]]) / 255 for c in colours)
-    return float(contrast(luminance(text), luminance(ground)))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

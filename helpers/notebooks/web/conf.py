@@ -34,7 +34,7 @@ html_theme_options = {
     "navbar_align": "left",
     "navbar_persistent": ["search-button-field", "theme-switcher"],
     "navbar_end": [],
-    "secondary_sidebar_items": {"index": [], "**": ["page-toc"]},
+    "secondary_sidebar_items": {"index": [], "atlas": [], "**": ["page-toc"]},
     "show_toc_level": 2,
     "footer_start": [],
     "footer_end": [],
@@ -54,15 +54,20 @@ def _display_mathml(writer: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def _figure_scripts(
-    app: Sphinx, page: str, template: str, context: Any, doctree: nodes.document
-) -> None:
-    """A few megabytes, for demos only; not deferred, so that figures are drawn as the page is read."""
-    if doctree is not None and page != "index":
+def _page_scripts(app: Sphinx, page: str, template: str, context: Any, doctree: nodes.document) -> None:
+    """What one page needs and the others do not.
+
+    Figures' scripts are a few megabytes, for demos only; not deferred, so that figures are drawn as the
+    page is read.
+    """
+    if page == "atlas":
+        app.add_js_file("atlas.js", loading_method="defer")
+        app.add_css_file("atlas.css")
+    elif doctree is not None and page != "index":
         app.add_js_file("plotly.min.js")
         app.add_js_file("circuitsvis.js")
 
 
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_inline_mathml, None), (_display_mathml, None))  # type: ignore[arg-type]
-    app.connect("html-page-context", _figure_scripts)
+    app.connect("html-page-context", _page_scripts)
