@@ -52,6 +52,15 @@ def test_patterns_are_the_models_to_the_nearest_thousandth(make_model):
     assert largest_difference(model, examples) <= HALF
 
 
+def test_a_model_of_gpt2_shape_has_its_own_tokens(narrow_gpt2):
+    examples = build_examples(narrow_gpt2)
+    assert largest_difference(narrow_gpt2, examples) <= HALF
+    starts = {examples.tokens(name)[0] for name in examples.entries}
+    assert starts == {narrow_gpt2.tokenizer.decode([start_token(narrow_gpt2)])}
+    text = "When John and Mary went to the shops, John gave the bag to"
+    assert "".join(examples.tokens("task")[1:]) == text
+
+
 def test_what_is_written_is_read_again(tmp_path):
     examples = build_examples(tiny_llama(), revision="commit 1")
     parquet, provenance = examples.write(tmp_path)

@@ -163,6 +163,7 @@ def test_a_card_has_every_score_with_error_rank_and_meaning(page, atlas, head):
         about = atlas.info["scores"][score]
         assert shown(value) + (" exact" if about["samples"] == 1 else f" ± {shown(error)}") in text
         assert text.endswith(f"{rank_of(atlas, score, *head)} of 270")
+        about = {field: str(text).replace("`", "") for field, text in about.items()}
         expect(entry.get_by_text(about["meaning"])).to_be_hidden()
         entry.locator("summary").click()
         for field in ("meaning", "formula", "range", "null", "source"):
@@ -184,6 +185,8 @@ def test_similar_heads_are_those_of_the_atlas_and_lead_to_their_cards(page, atla
     expect(card(page)).to_contain_text("gpt2 (published)")
     page.go_back()
     expect(card(page).locator("h2")).to_have_text("L23H3")
+    page.go_back()
+    expect(card(page)).to_be_hidden()
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -261,7 +264,7 @@ def test_what_the_data_say_is_text_and_never_html(browser, origin):
     view = card(page).locator(".atlas-pattern").first
     view.locator("[data-dest='11'][data-src='2']").hover()
     expect(view.locator(".atlas-said")).to_contain_text(tag)
-    expect(view.locator("text.atlas-chosen").first).to_contain_text("<img")
+    expect(view.locator(".atlas-dest.atlas-chosen")).to_contain_text("<img")
     assert page.locator("#atlas img").count() == 0
     assert page.title() != "run"
     page.close()
@@ -350,6 +353,9 @@ def test_a_phone_shows_it_all(browser, origin, examples, screenshots):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.get_by_label("Find a head").fill("23.3")
     page.get_by_role("link", name="L23H3").tap()
+    summary = card(page).locator(".atlas-score summary").first
+    value, rank = (summary.locator(part).bounding_box() for part in (".atlas-number", ".atlas-rank"))
+    assert abs(value["y"] - rank["y"]) < 5, "beside each other, with the ticks below"
     assert card(page).evaluate("c => [c.scrollWidth - c.clientWidth, c.clientWidth]") == [
         0,
         PHONE["width"],

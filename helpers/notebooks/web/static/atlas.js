@@ -28,6 +28,9 @@
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const largest = (values) => Math.max(...values.map(Math.abs)) || 1;
 
+  /* Docstrings set code in backticks. */
+  const prose = (text) => text.split(/`+/).map((part, at) => (at % 2 ? html("code", {}, part) : part));
+
   const longAddress = (model, name) => `#${encodeURIComponent(model.stem)}-${name}`;
   const address = (model, name) => (model === data.models[0] ? `#${name}` : longAddress(model, name));
   const breakable = (name) => name.split(/(?<=_)/).flatMap((part, at) => (at ? [html("wbr"), part] : [part]));
@@ -314,7 +317,7 @@
     const error = !entry.errors ? "" : entry.samples === 1 ? " exact" : ` ± ${number(entry.errors[index])}`;
     const facts = ["formula", "range", "null", "source"].filter((name) => entry[name]).flatMap((name) => [
       html("dt", {}, name),
-      html("dd", {}, entry[name],
+      html("dd", {}, ...prose(entry[name]),
         name === "null" && entry.null_value ? ` Here ${number(entry.null_value)}.` : "")]);
     return html("details", { class: "atlas-score", "data-score": score },
       html("summary", { class: extreme ? "atlas-extreme" : "" },
@@ -322,7 +325,7 @@
         html("span", { class: "atlas-number" }, number(entry.values[index]), html("small", {}, error)),
         strip(entry, index),
         html("span", { class: "atlas-rank" }, `${rank} of ${count}`)),
-      html("p", {}, entry.meaning), html("dl", {}, ...facts));
+      html("p", {}, ...prose(entry.meaning)), html("dl", {}, ...facts));
   }
 
   function similar(model, index) {
