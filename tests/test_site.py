@@ -48,6 +48,21 @@ def test_links_replace_the_badge_and_say_whose_outputs_these_are(demos):
     assert first.endswith("More.")
 
 
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("A long sentence about a finding. " * 6, "wrap"),
+        ("  indented: it is still a sentence\n", "wrap"),
+        ("head      score\nL0H1      0.25\n" + "And a sentence. " * 9, "wrap-wide"),
+        ("head      score" + 30 * "      0.25", None),
+        ("", None),
+    ],
+)
+def test_sentences_may_be_broken_and_columns_not(text, tag):
+    outputs = [nbformat.v4.new_output("stream", text=text)] if text else []
+    assert site.line_breaks(nbformat.v4.new_code_cell(outputs=outputs)) == tag
+
+
 def test_relative_links_stay_on_the_site_or_lead_to_the_repository(demos):
     pages = [demo.path.name for demo in demos]
     assert site.web_notebook(demos[0], "o/n", pages).cells[1].source.split() == [

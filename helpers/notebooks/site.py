@@ -28,6 +28,8 @@ from helpers.notebooks.page import InteractiveOutputs, circuitsvis_script
 from helpers.notebooks.render import write_notebook
 
 _BADGE = re.compile(r"^\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)\s*$", re.MULTILINE)
+_COLUMNS = re.compile(r"\S {3,}\S")
+_WIDE = 105  # letters that fit beside each other on a desk
 _RELATIVE_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
 
 
@@ -98,6 +100,18 @@ def links_line(demo: Demo, repository: str) -> str:
     return " · ".join([*links, *made_with])
 
 
+def line_breaks(cell: NotebookNode) -> str | None:
+    """A tag by which the style sheet knows whether long lines that a code cell printed may be broken.
+
+    Sentences may ("wrap"), columns only where there is room for them ("wrap-wide"), if at all.
+    """
+    lines = "".join(o.text for o in cell.get("outputs", []) if o.output_type == "stream").splitlines()
+    table = [line for line in lines if _COLUMNS.search(line)]
+    if not lines or any(len(line) > _WIDE for line in table):
+        return None
+    return "wrap-wide" if table else "wrap"
+
+
 def web_notebook(demo: Demo, repository: str, pages: Iterable[str]) -> NotebookNode:
     """The notebook for Sphinx: interactive outputs, links instead of badges, no way out of the site.
 
@@ -121,6 +135,8 @@ def web_notebook(demo: Demo, repository: str, pages: Iterable[str]) -> NotebookN
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _RELATIVE_LINK.sub(absolute, cell.source)
+        elif tag := line_breaks(cell):
+            cell.metadata.setdefault("tags", []).append(tag)
     return notebook
 
 

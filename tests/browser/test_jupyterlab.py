@@ -125,3 +125,23 @@ def test_the_first_cells_end_in_a_live_figure(page, notebook, screenshots):
         page.wait_for_timeout(1000)
     [data] = [output.data for output in saved.outputs if PLOTLY in output.data]
     assert set(data) == {PLOTLY, PNG}, "both in one output, as JupyterLab's kernel got it"
+
+
+def test_a_saved_figure_is_a_picture_that_comes_alive(browser, lab, notebook):
+    """As after cloning: nothing was run here, and nobody said that the outputs can be trusted."""
+    saved = nbformat.read(DEMO, 4)
+    saved.cells = [next(cell for cell in saved.cells if has_figure(cell))]
+    del saved.metadata["jupytext"]
+    nbformat.write(saved, notebook.parent / "Saved.ipynb")
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(lab.replace(notebook.name, "Saved.ipynb"))
+    output = page.locator(".jp-OutputArea .jp-RenderedPlotly")
+    picture = output.locator("img.plot-img")
+    expect(picture).to_be_visible(timeout=SECONDS * 1000)
+    assert pixels(picture.screenshot())[..., :3].std() > 0.02, "something is drawn"
+    box = picture.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(output.locator(".main-svg").first).to_be_visible(timeout=SECONDS * 1000)
+    expect(picture).to_be_hidden()
+    page.close()

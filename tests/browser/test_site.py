@@ -131,6 +131,14 @@ def test_every_figure_is_drawn(page, outputs):
     assert page.locator("[id^=circuits-vis]").count() == len(views)
 
 
+def test_printed_sentences_are_not_cut_off(page):
+    printed = page.locator(".cell:is(.tag_wrap, .tag_wrap-wide) .output pre").evaluate_all(
+        "outputs => outputs.map(o => [o.textContent.slice(0, 80), o.scrollWidth > o.clientWidth])"
+    )
+    assert printed
+    assert [text for text, cut in printed if cut] == []
+
+
 def test_hover_says_name_and_value(page, outputs):
     """On the cell of largest magnitude in each heatmap, as the notebook's own data have it."""
     heatmaps = 0
