@@ -42,7 +42,7 @@ SHOWS = {
     "task": "A prompt of the IOI task. What do its last word and the second John look back at?",
     "repeated": "Random words, twice. Previous-token heads draw a line just below the diagonal, "
     "duplicate-token and induction heads one that begins in the middle.",
-    "text": "The beginning of a text. Where does the head spend its attention day by day?",
+    "text": "The beginning of a text. Where does the head look on ordinary sentences?",
 }
 
 
