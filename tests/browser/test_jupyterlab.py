@@ -135,7 +135,8 @@ def test_a_saved_figure_is_a_picture_that_comes_alive(browser, lab, notebook):
     nbformat.write(saved, notebook.parent / "Saved.ipynb")
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(SECONDS * 1000)
-    page.goto(lab.replace(notebook.name, "Saved.ipynb"))
+    # In a workspace of its own: the other test's notebook would be opened beside it.
+    page.goto(lab.replace(f"tree/{notebook.name}", "workspaces/saved/tree/Saved.ipynb"))
     output = page.locator(".jp-OutputArea .jp-RenderedPlotly")
     picture = output.locator("img.plot-img")
     expect(picture).to_be_visible(timeout=SECONDS * 1000)
