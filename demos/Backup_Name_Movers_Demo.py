@@ -58,7 +58,12 @@ from helpers.head_scores import Head, top_heads
 from helpers.intervals import mean_interval
 from helpers.ioi import reference_prompts
 from helpers.ioi_dataset import sample_ioi
-from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions, residual_stack_to_logit_diff
+from helpers.logit_diff import (
+    LogitDiff,
+    logit_diff,
+    logit_diff_directions,
+    residual_stack_to_logit_diff,
+)
 from helpers.models import load_model
 from helpers.patching import patch_head_outputs
 from helpers.plotting import head_map, imshow, intervals, line, waterfall
@@ -104,7 +109,9 @@ head_outputs = written_by_heads(cache)
 by_prompt = residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
 by_prompt = by_prompt.reshape(n_layers, n_heads, len(prompts))
 by_head = by_prompt.mean(-1)
-raises_right = residual_stack_to_logit_diff(head_outputs, cache, on_right).reshape(n_layers, n_heads)
+raises_right = residual_stack_to_logit_diff(head_outputs, cache, on_right).reshape(
+    n_layers, n_heads
+)
 
 
 def attention_to(
@@ -139,7 +146,9 @@ print(
 )
 if name_mover is not None:
     same = "are the same head" if name_mover == writers[0] else "differ, so we ablate each in turn"
-    print(f"The two {same}. (GPT-2 small, published: the same, {published_value('top_name_mover')}.)")
+    print(
+        f"The two {same}. (GPT-2 small, published: the same, {published_value('top_name_mover')}.)"
+    )
 
 # %% [markdown]
 # **The prediction.** Replace the head's output at the last position by zero. If every other part went on as before, the
@@ -304,7 +313,9 @@ def account_for(
     accounts = []
     for head, output in ablations:
         after, ablated_cache, written = run(tokens[:, -1:], earlier, [replace_at_end(head, output)])
-        change = residual_stack_to_logit_diff(written - clean_written, clean_cache, u, per_prompt=True)
+        change = residual_stack_to_logit_diff(
+            written - clean_written, clean_cache, u, per_prompt=True
+        )
         final = ablated_cache["resid_post", -1][None, :, -1]
         own_scale, clean_scale = (
             residual_stack_to_logit_diff(final, scale, u, per_prompt=True)[0]
@@ -328,7 +339,9 @@ for head, account in accounts.items():
     unheard = account.heads[: head.layer + 1].abs().max() if head.layer else torch.tensor(0.0)
     torch.testing.assert_close(unheard.item(), 0.0, atol=1e-3, rtol=0)
     total = (account.after - account.before).mean()
-    print(f"{head.name}: the parts add up to {account.parts.mean():+.4f}, the change is {total:+.4f}")
+    print(
+        f"{head.name}: the parts add up to {account.parts.mean():+.4f}, the change is {total:+.4f}"
+    )
 
 # %% tags=["thumbnail"]
 for head, account in accounts.items():
@@ -336,7 +349,9 @@ for head, account in accounts.items():
     shown = [part for part in top_heads(change.abs(), 5) if part.value >= 0.01]
     parts = {f"{head.name} itself": account.direct.mean().item()}
     parts |= {part.name: change[part.layer, part.head].item() for part in shown}
-    parts["other heads"] = (change.sum() - sum(change[part.layer, part.head] for part in shown)).item()
+    parts["other heads"] = (
+        change.sum() - sum(change[part.layer, part.head] for part in shown)
+    ).item()
     parts["MLPs"] = account.mlps.mean(-1).sum().item()
     parts["final scale"] = account.scale.mean().item()
     waterfall(
@@ -372,7 +387,8 @@ published_change = published_after - published_before
 published_top = top_heads(published_before, 1)[0]
 published_change[published_top.layer, published_top.head] = 0
 listed = ", ".join(
-    f"{h.name} {published_change[h.layer, h.head]:+.3f}" for h in top_heads(published_change.abs(), 6)
+    f"{h.name} {published_change[h.layer, h.head]:+.3f}"
+    for h in top_heads(published_change.abs(), 6)
 )
 print(
     f"\nGPT-2 small (published; each run read with its own scale): heads {published_change.sum():+.3f}, "
@@ -465,7 +481,9 @@ for head in ablated_heads:
     nothing_reacts = residual_stack_to_logit_diff(
         final_stream([ablation, *all_heads, *all_mlps]), cache, directions
     )
-    reference = residual_stack_to_logit_diff(cache["resid_post", -1][None, :, -1], cache, directions)
+    reference = residual_stack_to_logit_diff(
+        cache["resid_post", -1][None, :, -1], cache, directions
+    )
     torch.testing.assert_close(
         (nothing_reacts - reference).item(), accounts[head].direct.mean().item(), atol=1e-3, rtol=0
     )
@@ -571,7 +589,9 @@ for head, found in reacting.items():
             rtol=1e-3,
         )
     for part in found:
-        looks, looks_now = (c["pattern", part.layer][:, part.head, -1] for c in (cache, ablated_cache))
+        looks, looks_now = (
+            c["pattern", part.layer][:, part.head, -1] for c in (cache, ablated_cache)
+        )
         reads, reads_now = (values_of(c, part) for c in (cache, ablated_cache))
         mixed = [
             (looks_now - looks, reads),
@@ -624,7 +644,9 @@ def route_of(head: Head, part: Head) -> str:
 for head, part in routes:
     r = routes[head, part]
     moved = (
-        "its attention moves" if abs(r["attention"]) > abs(r["value"]) else "the value it reads changes"
+        "its attention moves"
+        if abs(r["attention"]) > abs(r["value"])
+        else "the value it reads changes"
     )
     itself = cache["pattern", part.layer][:, part.head, -1, -1].mean()
     print(
@@ -760,7 +782,9 @@ def random_votes(logits: float) -> Float[Tensor, "draw prompt d_model"]:
 # over several draws).
 
 # %%
-tested = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][:3] + ablated_heads
+tested = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][
+    :3
+] + ablated_heads
 tested += [part for found in reacting.values() for part in found]
 tested = sorted({part[:2] for part in tested if part.layer > 0})
 tested = [Head(layer, head, by_head[layer, head].item()) for layer, head in tested]
@@ -793,7 +817,10 @@ imshow(
     y="head",
     x_labels=["IO", "S", "absent name", "random (size)"],
     y_labels=[head.name for head in tested],
-    facet_labels=["its push on that name, per logit of vote", "its attention to that name, per logit"],
+    facet_labels=[
+        "its push on that name, per logit of vote",
+        "its attention to that name, per logit",
+    ],
     value_name="slope",
     annotate=4 * len(tested),
     height=330 + 30 * len(tested),
@@ -804,7 +831,9 @@ imshow(
 # adds to a name, as the prediction of that name is turned up or down.
 
 # %%
-steepest = sorted(tested, key=lambda head: slope_of[head[:2]]["IO"][0] + slope_of[head[:2]]["S"][0])[:2]
+steepest = sorted(
+    tested, key=lambda head: slope_of[head[:2]]["IO"][0] + slope_of[head[:2]]["S"][0]
+)[:2]
 doses = [-6.0, -3.0, 0.0, 3.0, 6.0]
 for head in steepest:
     line(
@@ -849,7 +878,9 @@ print("head      own stream   partner's             own    partner's   own    pa
 for head in tested:
     effect, to_io, to_s = swapped[head[:2]]
     pattern = cache["pattern", head.layer]
-    own_io, own_s = (attention_to(pattern, head, places).mean() for places in (["IO"], ["S1", "S2"]))
+    own_io, own_s = (
+        attention_to(pattern, head, places).mean() for places in (["IO"], ["S1", "S2"])
+    )
     turns = (
         "turns round"
         if effect * head.value < 0 and abs(effect) > 0.25 * abs(head.value)
@@ -928,7 +959,9 @@ for head in tested:
         f"{head.name:8} {head.value:+7.3f}   {present:+16.3f}   {slope['a name not in the prompt'][0]:+6.3f}   {slope['random'][0]:9.3f}   "
         f"{looks:+9.3f}   {on_it:+18.2f}   {lowest:13.2f}   {kind_of(head)}"
     )
-suppressors = [head.name for head in tested if kind_of(head) == "copy suppression" and head.value < 0]
+suppressors = [
+    head.name for head in tested if kind_of(head) == "copy suppression" and head.value < 0
+]
 contrarians = [head.name for head in tested if kind_of(head).startswith("votes against")]
 print(f"\nnegative heads that suppress copies: {', '.join(suppressors) or 'none'}")
 print(f"heads against any prediction: {', '.join(contrarians) or 'none'}")
@@ -1090,7 +1123,9 @@ for head in ablated_heads:
 for head in ablated_heads:
     print(f"{head.name:8} {'zero':>22} {'mean':>22} {'resample':>22}")
     for name, part in parts_of.items():
-        cells = " ".join(f"{mean_interval(part(many_accounts[head, kind]))!s:>22}" for kind in kinds)
+        cells = " ".join(
+            f"{mean_interval(part(many_accounts[head, kind]))!s:>22}" for kind in kinds
+        )
         print(f"  {name:18}{cells}")
     found = {
         kind: repair_in_words(-many_accounts[head, kind].direct, made_up(many_accounts[head, kind]))
@@ -1100,7 +1135,9 @@ for head in ablated_heads:
         print(f"  All three kinds agree: the loss is {found['zero']}.")
     else:
         print(
-            "  The kinds disagree. " + "; ".join(f"{kind}: {word}" for kind, word in found.items()) + "."
+            "  The kinds disagree. "
+            + "; ".join(f"{kind}: {word}" for kind, word in found.items())
+            + "."
         )
 
 # %% [markdown]
@@ -1139,7 +1176,9 @@ for head, part in routes:
         says = "misses a name" + (
             "" if order_matters[head, part] else "; of the order, nothing is to be seen"
         )
-    texts = "   ".join(f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same))
+    texts = "   ".join(
+        f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same)
+    )
     print(f"{f'{part.name}, {head.name} replaced':28}    {texts}   {says}")
 
 # %% [markdown]
@@ -1164,7 +1203,9 @@ written_names = {get_act_name("z", layer) for layer in range(n_layers)} | {"ln_f
 for tokens, answer_tokens in batches:
     _, kept = model.run_with_cache(tokens, names_filter=written_names.__contains__)
     u = logit_diff_directions(model, answer_tokens)
-    many_by_head.append(residual_stack_to_logit_diff(written_by_heads(kept), kept, u, per_prompt=True))
+    many_by_head.append(
+        residual_stack_to_logit_diff(written_by_heads(kept), kept, u, per_prompt=True)
+    )
 many_by_head = torch.cat(many_by_head, dim=-1).reshape(n_layers, n_heads, -1).cpu()
 
 large = top_heads(many_by_head.mean(-1).abs(), 8)
@@ -1203,7 +1244,9 @@ def places_of(head: Head) -> str:
 
 
 outcome = {}
-print("head      looks at   predicted loss         measured loss          made up                 share")
+print(
+    "head      looks at   predicted loss         measured loss          made up                 share"
+)
 for head in large:
     loss, repair = predicted_loss[head], predicted_loss[head] - measured_loss[head]
     outcome[head] = repair_in_words(loss, repair)
@@ -1225,7 +1268,9 @@ if repaired and others and all(places_of(h) == "IO" for h in repaired):
             "All heads that are made up for look at IO, but not all heads that look at IO are made up for."
         )
 if repaired and "about what was predicted" in outcome.values():
-    print("So self-repair is not a property of the model as such: it depends on which head is lost.")
+    print(
+        "So self-repair is not a property of the model as such: it depends on which head is lost."
+    )
 
 # %% [markdown]
 # *What it does not show.* Heads of small effect, and heads ablated together. A share is a ratio: for a head that hardly

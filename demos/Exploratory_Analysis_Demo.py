@@ -60,7 +60,12 @@ from transformer_lens.utilities import test_prompt
 
 from helpers.head_scores import Head, attention_scores, repeated_random_tokens, top_heads
 from helpers.ioi import reference_prompts
-from helpers.logit_diff import LogitDiff, logit_diff_directions, normalise, residual_stack_to_logit_diff
+from helpers.logit_diff import (
+    LogitDiff,
+    logit_diff_directions,
+    normalise,
+    residual_stack_to_logit_diff,
+)
 from helpers.models import load_model
 from helpers.patching import patch_head_outputs, patch_sweep
 from helpers.path_patching import path_patch_sweep
@@ -463,7 +468,9 @@ print(
         model.cfg.model_name,
     )
 )
-print(f"The parts sum to {by_component.sum():.2f}, the whole logit difference: nothing is left out.")
+print(
+    f"The parts sum to {by_component.sum():.2f}, the whole logit difference: nothing is left out."
+)
 
 # %% [markdown]
 # The most negative component deserves a thought: some layers push the *wrong* way, on purpose or by accident. We come
@@ -616,7 +623,9 @@ for head in positive_heads + negative_heads:
 
 
 # %%
-even_share = 1 / prompts.tokens.shape[1]  # of each position, for a head that looks at all of them alike
+even_share = (
+    1 / prompts.tokens.shape[1]
+)  # of each position, for a head that looks at all of them alike
 
 
 def describe(head) -> str:
@@ -722,7 +731,9 @@ def known_kind(head) -> str:
 
 
 for head in positive_heads + negative_heads:
-    print(f"{head.name:8} {head.value:+.3f} to the logit difference; known kind: {known_kind(head)}")
+    print(
+        f"{head.name:8} {head.value:+.3f} to the logit difference; known kind: {known_kind(head)}"
+    )
 
 # %% [markdown]
 # **What we see** is printed above: how many heads of each kind there are, and whether they explain the heads that write the
@@ -757,7 +768,9 @@ for head in positive_heads + negative_heads:
 def patched_logit_diff(layer: int, position: int) -> Float[Tensor, ""]:
     """Normalised logit difference of the corrupted run with one residual stream vector from the clean run."""
 
-    def patch(resid: Float[Tensor, "batch pos d_model"], hook) -> Float[Tensor, "batch pos d_model"]:
+    def patch(
+        resid: Float[Tensor, "batch pos d_model"], hook
+    ) -> Float[Tensor, "batch pos d_model"]:
         resid[:, position] = cache["resid_pre", layer][:, position]
         return resid
 
@@ -807,14 +820,18 @@ def normalise_sweep(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def sweep(site: str) -> Float[Tensor, "..."]:
     """Clean activations into the corrupted run, one at a time."""
     metric = LogitDiff(prompts.answer_tokens)
-    return normalise_sweep(patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, site, metric))
+    return normalise_sweep(
+        patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, site, metric)
+    )
 
 
 layer_labels = [f"L{layer}" for layer in range(model.cfg.n_layers)]
 resid_patching = sweep("resid_pre")  # [layer, position]
 some_layer = model.cfg.n_layers // 2
 by_hook = patched_logit_diff(some_layer, changed_position)
-torch.testing.assert_close(resid_patching[some_layer, changed_position], by_hook, atol=1e-3, rtol=1e-3)
+torch.testing.assert_close(
+    resid_patching[some_layer, changed_position], by_hook, atol=1e-3, rtol=1e-3
+)
 imshow(
     resid_patching,
     title="Where the answer stands: patching the residual stream, clean into corrupted",
@@ -849,8 +866,13 @@ def hand_over(values: Float[Tensor, "layer pos"], position: int) -> dict[str, ob
 
 published_labels = published()["axes"]["position_labels"]
 published_resid = published_heatmap("patch_resid_pre")
-published_changed = int(published_resid[0].argmax())  # before the first layer, this restores everything
-ours, theirs = hand_over(resid_patching, changed_position), hand_over(published_resid, published_changed)
+published_changed = int(
+    published_resid[0].argmax()
+)  # before the first layer, this restores everything
+ours, theirs = (
+    hand_over(resid_patching, changed_position),
+    hand_over(published_resid, published_changed),
+)
 print(beside_published({what: (ours[what], theirs[what]) for what in ours}, model.cfg.model_name))
 
 # %% [markdown]
@@ -884,7 +906,9 @@ imshow(
 # %%
 def strongest_cells(values: Float[Tensor, "layer pos"], labels: list[str], count: int = 3) -> str:
     """Layers and positions of largest effect."""
-    cells = [divmod(int(index), values.shape[1]) for index in values.flatten().abs().topk(count).indices]
+    cells = [
+        divmod(int(index), values.shape[1]) for index in values.flatten().abs().topk(count).indices
+    ]
     return ", ".join(f"L{layer} at {labels[pos]} {values[layer, pos]:+.3f}" for layer, pos in cells)
 
 
@@ -964,15 +988,21 @@ def values_of(run, layer: int, head: int) -> Float[Tensor, "batch pos d_head"]:
     return run["v", layer][:, :, head // query_heads_per_value]
 
 
-def mixed_output(pattern_run, value_run, layer: int, head: int) -> Float[Tensor, "batch pos d_head"]:
+def mixed_output(
+    pattern_run, value_run, layer: int, head: int
+) -> Float[Tensor, "batch pos d_head"]:
     """Output of a head that looks as in one run and reads as in another."""
     pattern = pattern_run["pattern", layer][:, head]
     return einsum(
-        "batch to from, batch from d_head -> batch to d_head", pattern, values_of(value_run, layer, head)
+        "batch to from, batch from d_head -> batch to d_head",
+        pattern,
+        values_of(value_run, layer, head),
     )
 
 
-all_heads = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+all_heads = [
+    (layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)
+]
 recomposed = mixed_output(cache, cache, *all_heads[-1])
 torch.testing.assert_close(
     recomposed, cache["z", all_heads[-1][0]][:, :, all_heads[-1][1]], atol=1e-4, rtol=1e-4
@@ -1081,7 +1111,9 @@ def path_effects(receiver: Head) -> Float[Tensor, "input layer head"]:
     metric = LogitDiff(prompts.answer_tokens)
     runs = prompts.corrupted_tokens, prompts.tokens
     return normalise_sweep(
-        torch.stack([path_patch_sweep(model, *runs, receiver[:2], through, metric) for through in "qkv"])
+        torch.stack(
+            [path_patch_sweep(model, *runs, receiver[:2], through, metric) for through in "qkv"]
+        )
     )
 
 
@@ -1093,7 +1125,9 @@ def direct_effect(head: Head) -> float:
 hearing = [head for head in important_heads if head.layer > 0]  # nothing comes before layer 0
 top_writer = max(hearing, key=direct_effect)
 choosers = [head for head in hearing if which_part(*head[:2]) != "what it reads (values)"]
-top_chooser = max([head for head in choosers if head != top_writer] or hearing[:1], key=direct_effect)
+top_chooser = max(
+    [head for head in choosers if head != top_writer] or hearing[:1], key=direct_effect
+)
 into = {receiver: path_effects(receiver) for receiver in (top_writer, top_chooser)}
 path_range = (
     -max(e.abs().max().item() for e in into.values()),
@@ -1215,7 +1249,8 @@ places["first token"] = torch.zeros_like(places["end"])
 def role_of(position: int) -> str:
     """The role that a position has in every prompt, else its number."""
     return next(
-        (name for name, where in places.items() if (where == position).all()), f"position {position}"
+        (name for name, where in places.items() if (where == position).all()),
+        f"position {position}",
     )
 
 
@@ -1233,7 +1268,9 @@ def mostly_looks_at(head: Head, position: int) -> tuple[str, float]:
 print("head      acts at  looks there mostly at (but for the first token)  known kind")
 for head in ordered:
     place, share = mostly_looks_at(head, acts_at(head))
-    print(f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15} {share:6.3f}{'':27}{known_kind(head)}")
+    print(
+        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15} {share:6.3f}{'':27}{known_kind(head)}"
+    )
 
 # %% [markdown]
 # Now the circuit as a drawing. Nodes are heads, placed at the position where they act and the layer they are in; arrows
@@ -1280,14 +1317,17 @@ if out_of_it:
     )
 right, wrong = on_right[top_writer[:2]].item(), on_wrong[top_writer[:2]].item()
 print(
-    f"The largest writer adds {right:+.3f} to the right name and {wrong:+.3f} to the wrong one: ", end=""
+    f"The largest writer adds {right:+.3f} to the right name and {wrong:+.3f} to the wrong one: ",
+    end="",
 )
 if right - wrong < 0:
     print("it works against the answer.")
 elif wrong < 0 and abs(wrong) > abs(right):
     print("inhibition of the repeated name, as in hypothesis A, done at the output itself.")
 elif right > abs(wrong):
-    print("it mostly raises the right name, so if the repeated one is inhibited, that happens before.")
+    print(
+        "it mostly raises the right name, so if the repeated one is inhibited, that happens before."
+    )
 else:
     print("it raises both names, or lowers both, and the right one a little less or more.")
 
@@ -1373,7 +1413,9 @@ for kind, attention in on_task.items():
         "differ in this here. Highest scores:"
     )
     for head in top_heads(scores[kind], 3):
-        print(f"    {head.name:8} score {head.value:.3f}, here {attention[head.layer, head.head]:.3f}")
+        print(
+            f"    {head.name:8} score {head.value:.3f}, here {attention[head.layer, head.head]:.3f}"
+        )
 
 # %% [markdown]
 # Now the job. An induction head that does its usual work raises the logit of the token that it looks at: at the second
@@ -1400,7 +1442,9 @@ scatter(
 
 # %%
 before_the_end = [head for head in ordered if acts_at(head) != prompts.tokens.shape[1] - 1]
-print("heads that matter and act before the last token:" if before_the_end else "All act at the end.")
+print(
+    "heads that matter and act before the last token:" if before_the_end else "All act at the end."
+)
 for head in before_the_end:
     where = prompts.position_labels[acts_at(head)]
     print(
@@ -1453,7 +1497,9 @@ for head in top_heads(published_scores["induction"], 5):
 [silenced] = top_heads(by_head, 1)
 
 
-def silence(z: Float[Tensor, "batch pos head d_head"], hook) -> Float[Tensor, "batch pos head d_head"]:
+def silence(
+    z: Float[Tensor, "batch pos head d_head"], hook
+) -> Float[Tensor, "batch pos head d_head"]:
     """The head writes nothing at the last position."""
     z[:, -1, silenced.head] = 0
     return z
@@ -1471,7 +1517,13 @@ published_names = {
     "naive prediction without it": "ablation_naive_prediction",
     "measured without it": "ablation_logit_diff",
 }
-measured = [clean_logit_diff.item(), silenced.name, silenced.value, naive_prediction, ablated_logit_diff]
+measured = [
+    clean_logit_diff.item(),
+    silenced.name,
+    silenced.value,
+    naive_prediction,
+    ablated_logit_diff,
+]
 print(
     beside_published(
         {
@@ -1526,11 +1578,15 @@ print(
     f"before / after {ratio:.3f}; GPT-2 small (published) {published_value('ln_scale_ratio_average'):.3f}"
 )
 
-at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions).reshape(by_head.shape)
+at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions).reshape(
+    by_head.shape
+)
 head_changes = at_same_scale - by_head
 head_changes[silenced[:2]] = 0
 components_ablated = ablated_cache.decompose_resid(layer=-1, pos_slice=-1)
-component_changes = residual_stack_to_logit_diff(components_ablated, cache, directions) - by_component
+component_changes = (
+    residual_stack_to_logit_diff(components_ablated, cache, directions) - by_component
+)
 mlp_changes = component_changes[[label.endswith("mlp_out") for label in component_labels]]
 whole_at_same_scale = residual_stack_to_logit_diff(components_ablated, cache, directions).sum()
 account = {

@@ -217,7 +217,13 @@ maps(
 
 # %%
 maps(
-    ["copying_top5", "suppression_top5", "ioi_attention_io", "ioi_attention_s1", "ioi_attention_s2"],
+    [
+        "copying_top5",
+        "suppression_top5",
+        "ioi_attention_io",
+        "ioi_attention_s1",
+        "ioi_attention_s2",
+    ],
     "A token in the top five, raised or lowered; attention in the IOI task",
     "share",
     (0, 1),
@@ -332,7 +338,8 @@ for score, value in by_formula.items():
 print("They disagree most about:")
 for head in top_heads((atlas.score("ov_eigenvalue") - atlas.score("copying_eigenvalue")).abs(), 4):
     textbook, read, rank = (
-        atlas.score(s)[head[:2]].item() for s in ("ov_eigenvalue", "copying_eigenvalue", "copying_rank")
+        atlas.score(s)[head[:2]].item()
+        for s in ("ov_eigenvalue", "copying_eigenvalue", "copying_rank")
     )
     print(f"  {head.name:8} plain {textbook:+.3f}, as read {read:+.3f}, by rank {rank:+.3f}")
 if max(by_formula.values()) - min(by_formula.values()) > 0.1:
@@ -411,7 +418,9 @@ show_kinds(
     prompts.tokens,
     "In the task: heads that favour the right name and the wrong one",
 )
-print(f"\nprompt: {prompts.prompts[0]} … right:{prompts.answers[0][0]}, wrong:{prompts.answers[0][1]}")
+print(
+    f"\nprompt: {prompts.prompts[0]} … right:{prompts.answers[0][0]}, wrong:{prompts.answers[0][1]}"
+)
 
 # %% [markdown]
 # ## 7. Across models
@@ -471,7 +480,10 @@ for score in ("previous_token", "induction"):
         one.info["model"]: relative_depth(one, top_heads(one.score(score), 1)[0].layer)
         for one in (atlas, published)
     }
-    print(f"{score}: strongest at relative depth", ", ".join(f"{d:.3f} ({m})" for m, d in peaks.items()))
+    print(
+        f"{score}: strongest at relative depth",
+        ", ".join(f"{d:.3f} ({m})" for m, d in peaks.items()),
+    )
 
 # %% [markdown]
 # *What it does not show.* Thresholds are a choice, and the counts move with them. Nor does "the same kind" mean "the
@@ -570,9 +582,15 @@ card = {
 print(f"{writer.name}, the head that favours the right name most:")
 for score, (value, rank) in card.items():
     print(f"  {score:18} {value:+.3f}   rank {rank} of {len(everyone)}")
-if card["copying_eigenvalue"][0] < -0.5 and card["ioi_attention_s2"][0] > card["ioi_attention_io"][0]:
+if (
+    card["copying_eigenvalue"][0] < -0.5
+    and card["ioi_attention_s2"][0] > card["ioi_attention_io"][0]
+):
     print("It looks at the repeated name and pushes it down. It does not move the right one.")
-elif card["copying_eigenvalue"][0] > 0.5 and card["ioi_attention_io"][0] > card["ioi_attention_s2"][0]:
+elif (
+    card["copying_eigenvalue"][0] > 0.5
+    and card["ioi_attention_io"][0] > card["ioi_attention_s2"][0]
+):
     print("It looks at the right name and copies it: a name mover in the plain sense.")
 else:
     print(
@@ -598,7 +616,9 @@ def two_back(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "ba
     return pattern.diagonal(-2, dim1=-2, dim2=-1).mean(-1)
 
 
-measured = pattern_samples(model, passages(model), {"two_back": two_back}, progress=False)["two_back"]
+measured = pattern_samples(model, passages(model), {"two_back": two_back}, progress=False)[
+    "two_back"
+]
 for head in top_heads(measured.value, 5):
     previous = atlas.score("previous_token")[head[:2]].item()
     print(

@@ -57,7 +57,12 @@ from helpers.head_scores import Head, top_heads
 from helpers.intervals import Interval, mean_interval
 from helpers.ioi import reference_prompts
 from helpers.ioi_dataset import sample_ioi
-from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions, residual_stack_to_logit_diff
+from helpers.logit_diff import (
+    LogitDiff,
+    logit_diff,
+    logit_diff_directions,
+    residual_stack_to_logit_diff,
+)
 from helpers.models import load_model
 from helpers.patching import patch_head_outputs, patch_sweep
 from helpers.plotting import head_names, intervals, scatter
@@ -146,7 +151,9 @@ def logit_diffs(
 ) -> Float[Tensor, " prompt"]:
     """Logit difference of each prompt, some prompts at a time: logits are large."""
     batches = zip(tokens.split(52), answer_tokens.split(52))
-    return torch.cat([logit_diff(model(rows), answers, per_prompt=True) for rows, answers in batches])
+    return torch.cat(
+        [logit_diff(model(rows), answers, per_prompt=True) for rows, answers in batches]
+    )
 
 
 eight = reference_prompts(model)
@@ -165,13 +172,16 @@ for name, values in groups.items():
 
 # %% tags=["thumbnail"]
 titles = [
-    frame.format(first="A", second="B", subject="S", place="…", object="…") for frame in sample.frames
+    frame.format(first="A", second="B", subject="S", place="…", object="…")
+    for frame in sample.frames
 ]
 
 
 def by_frame(rows: Tensor) -> Interval:
     """Mean logit difference of each frame, of the prompts in ``rows``."""
-    cells = [mean_interval(diffs[rows & (sample.frame == frame)]) for frame in range(len(sample.frames))]
+    cells = [
+        mean_interval(diffs[rows & (sample.frame == frame)]) for frame in range(len(sample.frames))
+    ]
     return Interval(*map(torch.stack, zip(*cells)))
 
 
@@ -197,9 +207,7 @@ if whole.low <= of_eight.value <= whole.high:
 elif of_eight.low <= whole.value <= of_eight.high:
     says = "outside the sample's interval, whose mean lies inside theirs: eight prompts pin down this little"
 else:
-    says = (
-        "outside the sample's interval, whose mean lies outside theirs: they are prompts of another kind"
-    )
+    says = "outside the sample's interval, whose mean lies outside theirs: they are prompts of another kind"
 print(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
 if whole.low <= 0:
     print(
@@ -209,7 +217,9 @@ if whole.low <= 0:
 assert torch.equal(sample.frame[is_abba], sample.frame[~is_abba])
 order_gap = mean_interval(diffs[is_abba] - diffs[~is_abba])
 if order_gap.low <= 0 <= order_gap.high:
-    print(f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be seen.")
+    print(
+        f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be seen."
+    )
 else:
     easier = "ABBA" if order_gap.value > 0 else "BABA"
     print(
@@ -274,11 +284,15 @@ def head_attribution(
         )
         head_outputs = cache.stack_head_results(layer=-1, pos_slice=-1)
         directions = logit_diff_directions(model, answers)
-        values.append(residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True))
+        values.append(
+            residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
+        )
     return torch.cat(values, dim=-1).unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
 
 
-eight_attribution = head_attribution(eight.tokens, eight.answer_tokens).mean(-1) / eight_diffs.mean()
+eight_attribution = (
+    head_attribution(eight.tokens, eight.answer_tokens).mean(-1) / eight_diffs.mean()
+)
 attribution = head_attribution(sample.tokens, sample.answer_tokens)
 attribution_share = mean_interval(attribution, relative_to=diffs)
 names = [name for row in head_names(model.cfg.n_layers, model.cfg.n_heads) for name in row]
@@ -319,7 +333,9 @@ def restored(prompts) -> Float[Tensor, "layer head prompt"]:
 
 eight_span = 2 * eight_diffs.mean()  # of the pairs' two prompts, one is the other's corrupted one
 eight_corrupted = logit_diffs(eight.corrupted_tokens, eight.answer_tokens)
-torch.testing.assert_close(eight_diffs.mean() - eight_corrupted.mean(), eight_span, atol=1e-3, rtol=0)
+torch.testing.assert_close(
+    eight_diffs.mean() - eight_corrupted.mean(), eight_span, atol=1e-3, rtol=0
+)
 metric = LogitDiff(eight.answer_tokens)
 eight_patching = patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric)
 eight_patching = (eight_patching - eight_corrupted.mean()) / eight_span
@@ -370,7 +386,9 @@ print(
 name_positions = ("IO", "S1", "S2")
 
 
-def attention_to_names(run, prompts, heads: list[tuple[int, int]]) -> Float[Tensor, "head name prompt"]:
+def attention_to_names(
+    run, prompts, heads: list[tuple[int, int]]
+) -> Float[Tensor, "head name prompt"]:
     """Attention from the last token to each mention of a name."""
     patterns = torch.stack([run["pattern", layer][:, number, -1] for layer, number in heads])
     at = torch.stack([prompts.positions[name] for name in name_positions], dim=-1)  # [prompt, name]
@@ -399,7 +417,11 @@ for head in writers + opponents:
     findings[f"{name_of(head)} writes"] = eight_attribution[head].item(), attribution[head], diffs
 for head in eight_top:
     effect = (patched - swapped_diffs)[candidates.index(head)]
-    findings[f"{name_of(head)} restores"] = eight_patching[head].item(), effect, diffs - swapped_diffs
+    findings[f"{name_of(head)} restores"] = (
+        eight_patching[head].item(),
+        effect,
+        diffs - swapped_diffs,
+    )
 looks = dict(zip(writers, attention_to_names(cache, sample, writers)))
 even_share = 1 / sample.tokens.shape[1]  # a head that looks nowhere in particular
 for head, before in zip(writers, attention_to_names(eight_cache, eight, writers).mean(-1)):
@@ -528,7 +550,9 @@ def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt
 
 all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
 torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
-print(f"all gates open: {mean_interval(all_open)}, the whole model; all shut: {mean_interval(all_shut)}")
+print(
+    f"all gates open: {mean_interval(all_open)}, the whole model; all shut: {mean_interval(all_shut)}"
+)
 
 # %%
 contributions = gate_attribution(
@@ -543,7 +567,9 @@ open_minus_shut = (all_open - all_shut).mean()
 total = contributions.sum((0, 2, 3)).mean()
 print(f"all contributions sum to {total:.2f}; open minus shut is {open_minus_shut:.2f}\n")
 for where, values in score.items():
-    print(f"heads at {where:5} {values.sum():+6.2f}   for {values.clamp(min=0).sum():+6.2f}, ", end="")
+    print(
+        f"heads at {where:5} {values.sum():+6.2f}   for {values.clamp(min=0).sum():+6.2f}, ", end=""
+    )
     print(f"against {values.clamp(max=0).sum():+6.2f}")
 print(f"elsewhere      {total - sum(values.sum() for values in score.values()):+6.2f}")
 
@@ -758,7 +784,9 @@ for node in sorted(circuit, key=lambda node: (names_of_places.index(node.where),
     unclear |= set() if clear_of_border else {node}
 for name, members in classes.items():
     strongest = sorted(members, key=lambda node: -abs(nodes[node]))
-    shown = ", ".join(f"{n.name}{'?' if n in unclear else ''} {nodes[n]:+.2f}" for n in strongest[:4])
+    shown = ", ".join(
+        f"{n.name}{'?' if n in unclear else ''} {nodes[n]:+.2f}" for n in strongest[:4]
+    )
     more = f" and {len(members) - 4} more" if len(members) > 4 else ""
     print(f"{name:32} {shown}{more}")
 print(f"{len(unclear)} of {len(circuit)} parts could as well be in another class.")
@@ -817,7 +845,8 @@ for name in classes:
 replaceable = [
     name
     for name in classes
-    if lost_from_circuit[name].low > 0.1 and lost_from_model[name].high < lost_from_circuit[name].low / 2
+    if lost_from_circuit[name].low > 0.1
+    and lost_from_model[name].high < lost_from_circuit[name].low / 2
 ]
 in_paper = {
     "S1+1, looks at S1": "previous-token heads",
@@ -834,7 +863,9 @@ open_question = [name for name in classes if role_of(lost_from_circuit[name]) ==
 print(
     f"\nNeeded in the circuit, but half or more made up for in the whole model: {'; '.join(replaceable) or 'none'}."
 )
-print(f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}.")
+print(
+    f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}."
+)
 print(f"Uncertain: {'; '.join(open_question) or 'none'}.")
 print(
     f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
@@ -889,7 +920,9 @@ print(
 )
 needed = [name for name in classes if role_of(lost_from_circuit[name]) == "needed"]
 opposing = [name for name in classes if role_of(lost_from_circuit[name]).startswith("opposes")]
-print(f"- Needed: {'; '.join(needed) or 'no single class'}. Opposing: {'; '.join(opposing) or 'none'}.")
+print(
+    f"- Needed: {'; '.join(needed) or 'no single class'}. Opposing: {'; '.join(opposing) or 'none'}."
+)
 
 # %% [markdown]
 # ### What remains open

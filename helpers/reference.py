@@ -10,11 +10,16 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from helpers.wording import COLUMNS, fold_cell
+
+GAP = "  "
 
 
 @cache
@@ -67,16 +72,21 @@ def _lookup(record: Mapping[str, Any], name: str) -> Any:
 def beside_published(rows: Mapping[str, tuple[object, object]], model_name: str) -> str:
     """A plain-text table with this run's values beside GPT-2 small's published ones.
 
+    Long cells are folded, so that the table is no wider than what GitHub shows.
+
     Args:
         rows: what was measured, to (this run's value, the published value). Floats are printed with
             three decimals, everything else as it is.
         model_name: heads the column of this run.
     """
-    header = ("", f"this run ({model_name})", "GPT-2 small (published)")
-    lines = [header, *((what, _cell(ours), _cell(theirs)) for what, (ours, theirs) in rows.items())]
+    what_width = max(len(what) for what in rows)
+    width = (COLUMNS - what_width - 2 * len(GAP)) // 2
+    cells = [(what, *(fold_cell(_cell(value), width) for value in pair)) for what, pair in rows.items()]
+    cells.insert(0, ("", ["this run", f"({model_name})"], ["GPT-2 small", "(published)"]))
+    lines = [line for row in cells for line in zip_longest([row[0]], *row[1:], fillvalue="")]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     return "\n".join(
-        f"{what:<{widths[0]}}  {ours:>{widths[1]}}  {theirs:>{widths[2]}}"
+        f"{what:<{widths[0]}}{GAP}{ours:>{widths[1]}}{GAP}{theirs:>{widths[2]}}"
         for what, ours, theirs in lines
     )
 
