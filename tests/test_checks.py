@@ -26,6 +26,7 @@ from helpers.notebooks.hygiene import (
     check_format,
     check_size,
     check_traces,
+    check_width,
     local_names,
     traces,
 )
@@ -286,6 +287,30 @@ def test_a_picture_beside_a_view_must_be_next_to_it(near: int, found: int) -> No
     picture = new_output("display_data", data=heatmap(weights[0]))
     cell = new_code_cell("1", outputs=[view, *between, picture], execution_count=1)
     assert len(check_figures("a", new_notebook(cells=[cell]))) == found
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "found"),
+    [
+        ("x" * 100, "x" * 100, []),
+        ("x" * 101, "", ["1 lines of code"]),
+        ("", "short\n" + "x" * 101 + "\n" + "y" * 102, ["2 lines of text"]),
+        ("x" * 101, "x" * 101, ["1 lines of code", "1 lines of text"]),
+        ("", "Tokenized prompt: " + "x" * 100, []),
+    ],
+)
+def test_finds_lines_that_github_cuts(code: str, output: str, found: list[str]) -> None:
+    stream = new_output("stream", name="stdout", text=output)
+    notebook = new_notebook(cells=[new_code_cell(code, outputs=[stream]), new_markdown_cell("x" * 101)])
+    problems = check_width("a", notebook)
+    assert [problem.what[: len(what)] for problem, what in zip(problems, found, strict=True)] == found
+    assert all(problem.cell == 0 for problem in problems)
+
+
+def test_a_figure_has_no_lines() -> None:
+    """The text that stands in for a figure is shown nowhere."""
+    data = {PLOTLY: FIGURE, "text/plain": "x" * 101}
+    assert check_width("a", with_output(output_type="display_data", data=data)) == []
 
 
 def test_limits_the_size() -> None:

@@ -19,6 +19,7 @@ from helpers.notebooks.compare import ADDRESS
 from helpers.notebooks.figures import figure_is_blank, foreign_picture_fault, picture_fault
 from helpers.notebooks.outputs import PNG, WIDGET
 from helpers.notebooks.problem import Problem
+from helpers.wording import COLUMNS
 
 MAX_BYTES = 2_000_000
 
@@ -148,6 +149,45 @@ def check_figures(name: str, notebook: NotebookNode) -> list[Problem]:
                 Problem(name, fault, "Correct the drawing, then run `make render`", index)
                 for fault in _bundle_faults(data, neighbours)
             ]
+    return problems
+
+
+# --- lines ----------------------------------------------------------------------------------------
+
+# What transformer_lens.utilities.test_prompt prints, whose lines cannot be folded from outside.
+_NOT_OURS = "Tokenized prompt: "
+
+
+def _printed(output: NotebookNode) -> str:
+    return output.get("text", "") or output.get("data", {}).get("text/plain", "")
+
+
+def check_width(name: str, notebook: NotebookNode) -> list[Problem]:
+    """Whether GitHub, which cuts long lines of code and text, shows them whole."""
+    problems = []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        texts = [("code", cell.source, f"Break it at {COLUMNS}")]
+        shown = [
+            _shown(output) for output in cell.get("outputs", []) if PLOTLY not in output.get("data", {})
+        ]
+        texts += [
+            ("text", _printed(output), "Print it with helpers.wording.say, or narrow the table")
+            for output in shown
+        ]
+        for kind, text, remedy in texts:
+            wide = [
+                line
+                for line in text.split("\n")
+                if len(line) > COLUMNS and not line.startswith(_NOT_OURS)
+            ]
+            if wide:
+                what = (
+                    f"{len(wide)} lines of {kind} are longer than {COLUMNS} characters, and GitHub cuts "
+                    f"them; the longest, {max(map(len, wide))}: {max(wide, key=len)[:60]!r} …"
+                )
+                problems.append(Problem(name, what, remedy, index))
     return problems
 
 

@@ -44,12 +44,13 @@ PRIORITY = [
 ]
 
 STYLE = """
-:root { --page: #ffffff; --text: #1f2328; --line: #d1d9e0; --shade: #f6f8fa; }
-:root.dark { --page: #0d1117; --text: #f0f6fc; --line: #3d444d; --shade: #151b23; }
+:root { --page: #ffffff; --text: #1f2328; --link: #0969da; --line: #d1d9e0; --shade: #f6f8fa; }
+:root.dark { --page: #0d1117; --text: #f0f6fc; --link: #4493f8; --line: #3d444d; --shade: #151b23; }
 body { background: var(--page); color: var(--text); font: 16px/1.5 sans-serif; margin: 0; }
 main { box-sizing: border-box; max-width: 980px; margin: 0 auto; padding: 45px; }
+a { color: var(--link); }
 img { max-width: 100%; }
-pre { overflow: auto; font-size: 85%; padding: 8px; }
+pre { overflow: hidden; font-size: 85%; padding: 8px; }
 .input pre { background: var(--shade); }
 table { border-collapse: collapse; display: block; overflow: auto; }
 td, th { border: 1px solid var(--line); padding: 6px 13px; }

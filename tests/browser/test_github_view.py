@@ -110,6 +110,18 @@ def test_every_picture_can_be_seen(pages, theme):
     assert figure_faults(pages[theme]) == []
 
 
+def test_no_line_is_cut_off(pages):
+    """But for the one that TransformerLens prints, of the tokens of a prompt."""
+    blocks = (
+        pages["light"]
+        .locator(".input pre, .output_area pre")
+        .evaluate_all("blocks => blocks.map(b => [b.textContent, b.scrollWidth > b.clientWidth])")
+    )
+    assert blocks
+    cut = [text for text, too_wide in blocks if too_wide]
+    assert [text[:80] for text in cut if not text.lstrip().startswith("Tokenized prompt: ")] == []
+
+
 def test_pictures_look_the_same_in_both_themes(pages):
     pairs = zip(*(output_pictures(pages[theme]) for theme in ("light", "dark")), strict=True)
     for light, dark in pairs:

@@ -514,6 +514,11 @@ def _(demo: Demo) -> Iterator[Edit]:
     yield from _printed(demo, "\x1b[31mred\x1b[0m\n")
 
 
+@damage("a line that GitHub cuts", by="GitHub cuts")
+def _(demo: Demo) -> Iterator[Edit]:
+    yield from _printed(demo, "a finding, " * 10 + "and its end, which nobody reads\n")
+
+
 @damage("a notebook of more than 2 MB", by="MB are allowed")
 def _(demo: Demo) -> Iterator[Edit]:
     yield from _printed(demo, "many words " * 200_000)
