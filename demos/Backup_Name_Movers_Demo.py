@@ -81,7 +81,8 @@ logits, cache = model.run_with_cache(prompts.tokens)
 clean_diffs = logit_diff(logits, prompts.answer_tokens, per_prompt=True)
 clean = clean_diffs.mean().item()
 print(
-    f"{model.cfg.model_name}: {n_layers} layers of {n_heads} heads; logit difference on {len(prompts)} prompts {clean:.3f}"
+    f"{model.cfg.model_name}: {n_layers} layers of {n_heads} heads; logit difference on"
+    f" {len(prompts)} prompts {clean:.3f}"
 )
 
 # %% [markdown]
@@ -229,8 +230,9 @@ for head in ablated_heads:
     loss = by_prompt[head.layer, head.head]
     repair = measured_diffs[head] - (clean_diffs - loss)
     print(
-        f"Without {head.name}: predicted {clean - head.value:.2f}, measured {measured[head]:.2f}. On these prompts the loss is "
-        f"{repair_in_words(loss, repair)} (made up for: {mean_interval(repair)})."
+        f"Without {head.name}: predicted {clean - head.value:.2f}, measured {measured[head]:.2f}."
+        f" On these prompts the loss is {repair_in_words(loss, repair)} (made up for:"
+        f" {mean_interval(repair)})."
     )
 
 # %% [markdown]
@@ -358,7 +360,9 @@ for head, account in accounts.items():
         parts,
         start=("clean", account.before.mean().item()),
         end="ablated",
-        title=f"Where the logit difference goes when {head.name} is zero-ablated at the last position",
+        title=(
+            f"Where the logit difference goes when {head.name} is zero-ablated at the last position"
+        ),
         y="logit difference",
     )
 
@@ -376,7 +380,8 @@ for head, account in accounts.items():
         print("  Hardly anything reacts.")
     elif net.abs() < 0.5 * moved:
         print(
-            f"  Much reacts ({moved:.2f} in all, signs ignored), and most of it cancels: {net:+.2f} remains."
+            f"  Much reacts ({moved:.2f} in all, signs ignored), and most of it cancels: {net:+.2f}"
+            " remains."
         )
     else:
         print(f"  The reactions mostly point one way: {net:+.2f} of {moved:.2f} (signs ignored).")
@@ -391,9 +396,9 @@ listed = ", ".join(
     for h in top_heads(published_change.abs(), 6)
 )
 print(
-    f"\nGPT-2 small (published; each run read with its own scale): heads {published_change.sum():+.3f}, "
-    f"of them {listed}; total change {published_ablated - published_clean:+.3f} "
-    f"after losing {published_direct:.3f}."
+    "\nGPT-2 small (published; each run read with its own scale): heads"
+    f" {published_change.sum():+.3f}, of them {listed}; total change"
+    f" {published_ablated - published_clean:+.3f} after losing {published_direct:.3f}."
 )
 
 # %% [markdown]
@@ -499,7 +504,8 @@ for head in ablated_heads:
         worth[head, name] = gain
         print(f"  reaction of {name:16} own share {share:+.3f}, held still {gain:+.3f}")
 print(
-    "With every later head and MLP held and the clean scale, only the lost direct effect remains (checked)."
+    "With every later head and MLP held and the clean scale, only the lost direct effect remains"
+    " (checked)."
 )
 
 # %% [markdown]
@@ -616,7 +622,9 @@ for head, found in reacting.items():
 if rows:
     imshow(
         torch.tensor(rows),
-        title="What changes in each reacting head, and through which input it hears of the ablation",
+        title=(
+            "What changes in each reacting head, and through which input it hears of the ablation"
+        ),
         x="what changes (left three), and the route by which it hears (right four)",
         y="reacting head",
         x_labels=columns,
@@ -650,9 +658,9 @@ for head, part in routes:
     )
     itself = cache["pattern", part.layer][:, part.head, -1, -1].mean()
     print(
-        f"{part.name} without {head.name} ({part.value:+.3f}): {moved} "
-        f"(attention {r['attention']:+.3f}, value {r['value']:+.3f}); most of all {route_of(head, part)}; "
-        f"attention to itself {itself:.2f}."
+        f"{part.name} without {head.name} ({part.value:+.3f}): {moved} (attention"
+        f" {r['attention']:+.3f}, value {r['value']:+.3f}); most of all {route_of(head, part)};"
+        f" attention to itself {itself:.2f}."
     )
 for found in reacting.values():
     for one in found:
@@ -664,8 +672,8 @@ for found in reacting.values():
             )
             if same_values and one.value * other.value < 0:
                 print(
-                    f"{one.name} and {other.name} read the same values (shared key/value head) and react with opposite "
-                    f"signs: together {one.value + other.value:+.3f}."
+                    f"{one.name} and {other.name} read the same values (shared key/value head) and"
+                    f" react with opposite signs: together {one.value + other.value:+.3f}."
                 )
 
 # %% [markdown]
@@ -950,14 +958,16 @@ def kind_of(head: Head) -> str:
 
 
 print(
-    "head      direct   slope: in prompt   absent   by chance   attention   on a name it reads   lowest of all   kind"
+    "head      direct   slope: in prompt   absent   by chance   attention   on a name it reads  "
+    " lowest of all   kind"
 )
 for head in tested:
     slope, (on_it, lowest) = slope_of[head[:2]], read_by[head[:2]]
     present, looks = ((slope["IO"][i] + slope["S"][i]) / 2 for i in (0, 1))
     print(
-        f"{head.name:8} {head.value:+7.3f}   {present:+16.3f}   {slope['a name not in the prompt'][0]:+6.3f}   {slope['random'][0]:9.3f}   "
-        f"{looks:+9.3f}   {on_it:+18.2f}   {lowest:13.2f}   {kind_of(head)}"
+        f"{head.name:8} {head.value:+7.3f}   {present:+16.3f}  "
+        f" {slope['a name not in the prompt'][0]:+6.3f}   {slope['random'][0]:9.3f}   {looks:+9.3f}"
+        f"   {on_it:+18.2f}   {lowest:13.2f}   {kind_of(head)}"
     )
 suppressors = [
     head.name for head in tested if kind_of(head) == "copy suppression" and head.value < 0
@@ -974,7 +984,8 @@ print(f"heads against any prediction: {', '.join(contrarians) or 'none'}")
 # %%
 along_names = torch.linalg.qr(all_names.T).Q  # orthonormal, [d_model, name]
 print(
-    "reaction of a head, if its inputs lose      all that was written   its prediction of names   the rest"
+    "reaction of a head, if its inputs lose      all that was written   its prediction of names  "
+    " the rest"
 )
 for head, part in routes:
     removed = removed_by(head)
@@ -985,7 +996,8 @@ for head, part in routes:
         for change in (removed, prediction, removed - prediction)
     ]
     print(
-        f"{f'{part.name}, without {head.name}':36} {reactions[0]:+28.3f} {reactions[1]:+25.3f} {reactions[2]:+10.3f}"
+        f"{f'{part.name}, without {head.name}':36} {reactions[0]:+28.3f} {reactions[1]:+25.3f}"
+        f" {reactions[2]:+10.3f}"
     )
     routes[head, part]["prediction"] = reactions[1] / reactions[0] if reactions[0] else 0.0
 
@@ -1085,7 +1097,8 @@ for account in many_accounts.values():
 before = next(iter(many_accounts.values())).before
 
 print(
-    f"{len(many)} prompts: logit difference {mean_interval(before)}, right on {(before > 0).float().mean():.0%}"
+    f"{len(many)} prompts: logit difference {mean_interval(before)}, right on"
+    f" {(before > 0).float().mean():.0%}"
 )
 
 
@@ -1161,7 +1174,8 @@ by_order = account_for_many(
 )
 order_matters = {}
 print(
-    "reaction of a head              same order               other order              other less same"
+    "reaction of a head              same order               other order              other less"
+    " same"
 )
 for head, part in routes:
     same, other = (by_order[head, kind].heads[part.layer, part.head] for kind in ("same", "other"))
@@ -1245,14 +1259,16 @@ def places_of(head: Head) -> str:
 
 outcome = {}
 print(
-    "head      looks at   predicted loss         measured loss          made up                 share"
+    "head      looks at   predicted loss         measured loss          made up                "
+    " share"
 )
 for head in large:
     loss, repair = predicted_loss[head], predicted_loss[head] - measured_loss[head]
     outcome[head] = repair_in_words(loss, repair)
     print(
-        f"{head.name:8}  {places_of(head):8}   {mean_interval(loss)}   {mean_interval(measured_loss[head])}   "
-        f"{mean_interval(repair)}   {repair.mean() / loss.mean():+6.2f}"
+        f"{head.name:8}  {places_of(head):8}   {mean_interval(loss)}  "
+        f" {mean_interval(measured_loss[head])}   {mean_interval(repair)}  "
+        f" {repair.mean() / loss.mean():+6.2f}"
     )
 print()
 for words in dict.fromkeys(outcome.values()):
@@ -1265,7 +1281,8 @@ if repaired and others and all(places_of(h) == "IO" for h in repaired):
         print("Exactly the heads that look at IO are made up for.")
     else:
         print(
-            "All heads that are made up for look at IO, but not all heads that look at IO are made up for."
+            "All heads that are made up for look at IO, but not all heads that look at IO are made"
+            " up for."
         )
 if repaired and "about what was predicted" in outcome.values():
     print(
@@ -1286,8 +1303,9 @@ for head in ablated_heads:
     account = many_accounts[head, "zero"]
     in_words = repair_in_words(-account.direct, made_up(account))
     print(
-        f"Losing {head.name} (looks at {places_of(head)}): direct loss {mean_interval(-account.direct)}, made up for "
-        f"{mean_interval(made_up(account))}. So the loss is {in_words}."
+        f"Losing {head.name} (looks at {places_of(head)}): direct loss"
+        f" {mean_interval(-account.direct)}, made up for {mean_interval(made_up(account))}. So the"
+        f" loss is {in_words}."
     )
     contributions = {
         name: parts_of[name](account).mean().item()
@@ -1298,7 +1316,8 @@ for head in ablated_heads:
     helping = [name for name in contributions if mean_interval(parts_of[name](account)).low > 0]
     if helping and against and in_words == "about what was predicted":
         print(
-            f"  It looks as if little happened, but {' and '.join(helping)} give, and {' and '.join(against)} take away."
+            f"  It looks as if little happened, but {' and '.join(helping)} give, and"
+            f" {' and '.join(against)} take away."
         )
     for part in reacting[head]:
         change = mean_interval(account.heads[part.layer, part.head])
@@ -1319,7 +1338,8 @@ less = [
 for head, part in less:
     was = by_head[part.layer, part.head].item()
     print(
-        f"{part.name} without {head.name}: {was:+.3f} -> {was + part.value:+.3f}, told {route_of(head, part)}."
+        f"{part.name} without {head.name}: {was:+.3f} -> {was + part.value:+.3f}, told"
+        f" {route_of(head, part)}."
     )
     if kind_of(part) == "copy suppression":
         looks = [
@@ -1327,35 +1347,37 @@ for head, part in less:
             for c in (cache, ablated_runs[head][1])
         ]
         print(
-            "  It is a copy suppressor: it looks for names that are predicted and lowers the one it finds. "
-            f"Its attention to IO goes from {looks[0]:.2f} to {looks[1]:.2f}."
+            "  It is a copy suppressor: it looks for names that are predicted and lowers the one"
+            f" it finds. Its attention to IO goes from {looks[0]:.2f} to {looks[1]:.2f}."
         )
     elif kind_of(part).startswith("votes against"):
         print(
-            "  It opposes whatever is predicted, in the prompt or not; less is predicted, so there is less to oppose."
+            "  It opposes whatever is predicted, in the prompt or not; less is predicted, so there"
+            " is less to oppose."
         )
     else:
         print(f"  Why is not settled here: it {kind_of(part)}.")
     print(
-        f"  Held still, it would leave the logit difference {worth[head, part.name]:+.2f} lower; all that reacts is worth "
-        f"{measured[head] - clean + head.value:+.2f} on these prompts."
+        f"  Held still, it would leave the logit difference {worth[head, part.name]:+.2f} lower;"
+        f" all that reacts is worth {measured[head] - clean + head.value:+.2f} on these prompts."
     )
     if abs(routes[head, part]["prediction"]) < 0.5:
         print(
-            f"  But of what it hears directly, only {routes[head, part]['prediction']:.0%} is {head.name}'s prediction of "
-            "names as the output reads it."
+            f"  But of what it hears directly, only {routes[head, part]['prediction']:.0%} is"
+            f" {head.name}'s prediction of names as the output reads it."
         )
         if not order_matters[head, part]:
             print(
-                "  Nor is it to be seen that the order matters in which a stranger names them: the rest is no mere place."
+                "  Nor is it to be seen that the order matters in which a stranger names them: the"
+                " rest is no mere place."
             )
 if not less:
     print("In this model no negative head matters less after these ablations.")
 together = [r for r in routes if abs(routes[r]["by way of others"]) > 0.5 * abs(r[1].value)]
 direct_routes = len(routes) - len(together)
 print(
-    f"\nOf {len(routes)} reactions of a head, {direct_routes} are mostly told by the ablated head directly, "
-    f"{len(together)} mostly by way of others."
+    f"\nOf {len(routes)} reactions of a head, {direct_routes} are mostly told by the ablated head"
+    f" directly, {len(together)} mostly by way of others."
 )
 
 # %% [markdown]

@@ -215,7 +215,8 @@ for prompt, (indirect_object, subject) in zip(prompts.prompts, prompts.answers):
 for number, row in enumerate(prompts.tokens):
     print(number, model.to_str_tokens(row))
 print(
-    f"tokens: {list(prompts.tokens.shape)} [prompt, position], answers: {list(prompts.answer_tokens.shape)}"
+    f"tokens: {list(prompts.tokens.shape)} [prompt, position], answers:"
+    f" {list(prompts.answer_tokens.shape)}"
 )
 
 # %% [markdown]
@@ -284,8 +285,9 @@ torch.testing.assert_close(normalised_logit_diff(logits).item(), 1.0, atol=1e-5,
 torch.testing.assert_close(corrupted_logit_diff, -clean_logit_diff, atol=1e-3, rtol=0)
 print(f"clean {clean_logit_diff:+.2f}, corrupted {corrupted_logit_diff:+.2f}")
 print(
-    f"On (geometric) average the right name is e^{clean_logit_diff:.2f} = {clean_logit_diff.exp():.1f} times as likely as "
-    f"the wrong one; the worst prompt has a difference of {per_prompt.min():.2f}."
+    f"On (geometric) average the right name is e^{clean_logit_diff:.2f} ="
+    f" {clean_logit_diff.exp():.1f} times as likely as the wrong one; the worst prompt has a"
+    f" difference of {per_prompt.min():.2f}."
 )
 print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(prompts)}.")
 
@@ -336,7 +338,8 @@ print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(p
 answer_directions = model.tokens_to_residual_directions(prompts.answer_tokens)
 directions = answer_directions[:, 0] - answer_directions[:, 1]
 print(
-    f"residual directions of the answers: {list(answer_directions.shape)} [prompt, right or wrong, d_model]"
+    f"residual directions of the answers: {list(answer_directions.shape)} [prompt, right or wrong,"
+    " d_model]"
 )
 print(f"logit difference directions: {list(directions.shape)} [prompt, d_model]")
 
@@ -388,7 +391,9 @@ accumulated_residual, lens_labels = cache.accumulated_resid(
 lens = residual_stack_to_logit_diff(accumulated_residual, cache, directions)
 line(
     lens,
-    title="Logit lens: the logit difference one would read off the residual stream at the last token",
+    title=(
+        "Logit lens: the logit difference one would read off the residual stream at the last token"
+    ),
     x="residual stream before (pre) or inside (mid) a layer",
     y="logit difference",
     x_labels=lens_labels,
@@ -408,7 +413,8 @@ for who, steps, total in [
     where, jump = max(steps.items(), key=lambda step: step[1])
     kind = "an attention layer" if where.endswith("mid") else "an MLP"
     print(
-        f"{who}: the largest rise is at {where}, {jump:+.2f} of a final {total:.2f}, and is made by {kind}."
+        f"{who}: the largest rise is at {where}, {jump:+.2f} of a final {total:.2f}, and is made by"
+        f" {kind}."
     )
 before_jump = lens[: lens.diff().argmax() + 1].abs().max()
 print(f"Up to its largest rise, this run's reading stays within ±{before_jump:.3f}.")
@@ -524,8 +530,8 @@ print(
 sizes, threshold = by_head.flatten().abs(), 0.1
 large = sizes[sizes > threshold]
 print(
-    f"Of {len(sizes)} heads, {len(large)} move the logit difference by more than {threshold}; together they make up "
-    f"{large.sum() / sizes.sum():.1%} of all the movement (signs ignored)."
+    f"Of {len(sizes)} heads, {len(large)} move the logit difference by more than {threshold};"
+    f" together they make up {large.sum() / sizes.sum():.1%} of all the movement (signs ignored)."
 )
 
 # %% [markdown]
@@ -651,7 +657,8 @@ plain_movers = [
     if describe(head).endswith("looks most at IO and mostly raises the right name.")
 ]
 print(
-    f"Name movers in the plain sense (look at IO, raise it) among the top heads: {plain_movers or 'none'}."
+    "Name movers in the plain sense (look at IO, raise it) among the top heads:"
+    f" {plain_movers or 'none'}."
 )
 
 # %% [markdown]
@@ -784,7 +791,8 @@ torch.testing.assert_close(no_op.item(), 0.0, atol=1e-4, rtol=0)
 torch.testing.assert_close(full.item(), 1.0, atol=1e-4, rtol=0)
 print(f"the runs differ at {prompts.position_labels[changed_position]!r}")
 print(
-    f"patching a position that is the same in both: {no_op:.3f}; patching the changed token: {full:.3f}"
+    f"patching a position that is the same in both: {no_op:.3f}; patching the changed token:"
+    f" {full:.3f}"
 )
 
 # %% [markdown]
@@ -851,15 +859,15 @@ def hand_over(values: Float[Tensor, "layer pos"], position: int) -> dict[str, ob
     elsewhere = values.clone()
     elsewhere[:, [position, -1]] = 0
     return {
-        "half gone from the changed token before": f"L{int(left.int().argmax())}"
-        if left.any()
-        else "never",
-        "half arrived at the last token before": f"L{int(arrived.int().argmax())}"
-        if arrived.any()
-        else "never",
-        "layers until then": f"{int(arrived.int().argmax())} of {len(values)}"
-        if arrived.any()
-        else "all",
+        "half gone from the changed token before": (
+            f"L{int(left.int().argmax())}" if left.any() else "never"
+        ),
+        "half arrived at the last token before": (
+            f"L{int(arrived.int().argmax())}" if arrived.any() else "never"
+        ),
+        "layers until then": (
+            f"{int(arrived.int().argmax())} of {len(values)}" if arrived.any() else "all"
+        ),
         "largest value at any other position": elsewhere.max().item(),
     }
 
@@ -920,8 +928,9 @@ for kind, ours, theirs in [
     print(f"{kind}, GPT-2 small (published): {strongest_cells(theirs, published_labels)}")
 first_mlps = mlp_patching[:3, changed_position]
 print(
-    f"The first three MLPs at the changed token restore {', '.join(f'{value:.3f}' for value in first_mlps)}: early MLPs "
-    "can matter because they work out what the token there is, which is all that was changed."
+    "The first three MLPs at the changed token restore"
+    f" {', '.join(f'{value:.3f}' for value in first_mlps)}: early MLPs can matter because they work"
+    " out what the token there is, which is all that was changed."
 )
 
 # %% [markdown]
@@ -1039,7 +1048,10 @@ for part, values in [("values", value_patching), ("pattern", pattern_patching)]:
         values,
         head_patching,
         names=names,
-        title=f"Does a head matter for its {part}? On the dotted line, {part} alone explain{'s' if part == 'pattern' else ''} it",
+        title=(
+            f"Does a head matter for its {part}? On the dotted line, {part} alone"
+            f" explain{'s' if part == 'pattern' else ''} it"
+        ),
         x=f"logit difference restored by the {part} alone",
         y="restored by the whole output",
         diagonal=True,
@@ -1060,7 +1072,8 @@ print("head      whole   values  pattern  matters for")
 for head in sorted(important_heads):
     v, p = value_patching[head.layer, head.head], pattern_patching[head.layer, head.head]
     print(
-        f"{head.name:8} {head.value:+6.3f}   {v:+6.3f}   {p:+6.3f}  {which_part(head.layer, head.head)}"
+        f"{head.name:8} {head.value:+6.3f}   {v:+6.3f}   {p:+6.3f} "
+        f" {which_part(head.layer, head.head)}"
     )
 for part in ("what it reads (values)", "where it looks (pattern)", "both"):
     such = [head.name for head in sorted(important_heads) if which_part(*head[:2]) == part]
@@ -1078,7 +1091,8 @@ print("GPT-2 small (published)      values  pattern  (sums over heads, signs ign
 for role, heads in published_circuit().items():
     layers_of, heads_of = zip(*heads)
     print(
-        f"{role:26} {by_values[layers_of, heads_of].sum():8.3f} {by_pattern[layers_of, heads_of].sum():8.3f}"
+        f"{role:26} {by_values[layers_of, heads_of].sum():8.3f}"
+        f" {by_pattern[layers_of, heads_of].sum():8.3f}"
     )
 
 # %% [markdown]
@@ -1164,13 +1178,15 @@ def report_paths(receiver: Head, effects: Float[Tensor, "input layer head"]) -> 
     if not paths:
         print(f"no single path into {receiver.name} restores as much as 0.01")
     print(
-        f"sum of all such single paths into {receiver.name}: {effects.sum():+.3f} (query {effects[0].sum():+.3f}, "
-        f"key {effects[1].sum():+.3f}, value {effects[2].sum():+.3f}); patching the head itself: {receiver.value:+.3f}"
+        f"sum of all such single paths into {receiver.name}: {effects.sum():+.3f} (query"
+        f" {effects[0].sum():+.3f}, key {effects[1].sum():+.3f}, value {effects[2].sum():+.3f});"
+        f" patching the head itself: {receiver.value:+.3f}"
     )
     if effects.abs().sum() < abs(receiver.value) / 2:
         print(
-            f"So hardly any head speaks to {receiver.name} directly: what makes it differ between the runs reaches it "
-            "from the changed token's embedding and from MLPs (which may have listened to heads before)."
+            f"So hardly any head speaks to {receiver.name} directly: what makes it differ between"
+            " the runs reaches it from the changed token's embedding and from MLPs (which may have"
+            " listened to heads before)."
         )
     print()
     return paths
@@ -1269,7 +1285,8 @@ print("head      acts at  looks there mostly at (but for the first token)  known
 for head in ordered:
     place, share = mostly_looks_at(head, acts_at(head))
     print(
-        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15} {share:6.3f}{'':27}{known_kind(head)}"
+        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15}"
+        f" {share:6.3f}{'':27}{known_kind(head)}"
     )
 
 # %% [markdown]
@@ -1301,8 +1318,8 @@ circuit_graph(
     },
 )
 print(
-    f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1 on the logits; the rest of "
-    "the logit difference goes other ways."
+    f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1"
+    " on the logits; the rest of the logit difference goes other ways."
 )
 
 # %%
@@ -1312,8 +1329,8 @@ if out_of_it:
     first, first_input, _ = into_it
     _, middle_input, last = max(out_of_it, key=lambda path: abs(path[0].value))
     print(
-        f"The strongest single links, joined: {first.name} (known kind: {known_kind(first)}) -> {first_input} of "
-        f"{middle.name} -> {middle_input} of {last.name} -> logits."
+        f"The strongest single links, joined: {first.name} (known kind: {known_kind(first)}) ->"
+        f" {first_input} of {middle.name} -> {middle_input} of {last.name} -> logits."
     )
 right, wrong = on_right[top_writer[:2]].item(), on_wrong[top_writer[:2]].item()
 print(
@@ -1355,8 +1372,9 @@ for role, heads in published_circuit().items():
 # %%
 captured = sum(abs(head.value) for head in important_heads)
 print(
-    f"The {len(important_heads)} heads of largest effect sum to {captured:.2f} of the logit difference restored one at a time "
-    f"(absolute values), all {head_patching.numel()} heads to {head_patching.abs().sum():.2f}."
+    f"The {len(important_heads)} heads of largest effect sum to {captured:.2f} of the logit"
+    f" difference restored one at a time (absolute values), all {head_patching.numel()} heads to"
+    f" {head_patching.abs().sum():.2f}."
 )
 unexplained = [head.name for head in important_heads if known_kind(head) == "none of the three"]
 print(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
@@ -1409,8 +1427,8 @@ def correlation(x: Tensor, y: Tensor) -> float:
 for kind, attention in on_task.items():
     agreement = correlation(scores[kind], attention)
     print(
-        f"{kind}: correlation over all heads {agreement:+.2f}: the score accounts for {agreement**2:.0%} of how much heads "
-        "differ in this here. Highest scores:"
+        f"{kind}: correlation over all heads {agreement:+.2f}: the score accounts for"
+        f" {agreement**2:.0%} of how much heads differ in this here. Highest scores:"
     )
     for head in top_heads(scores[kind], 3):
         print(
@@ -1448,28 +1466,31 @@ print(
 for head in before_the_end:
     where = prompts.position_labels[acts_at(head)]
     print(
-        f"    {head.name}: restores {head.value:+.3f}, acts at {where}; known kind: {known_kind(head)}; looks with "
-        f"{on_task['induction'][head[:2]]:.2f} at the token after S1 and adds {push[head[:2]]:+.2f} to its logit"
+        f"    {head.name}: restores {head.value:+.3f}, acts at {where}; known kind:"
+        f" {known_kind(head)}; looks with {on_task['induction'][head[:2]]:.2f} at the token after"
+        f" S1 and adds {push[head[:2]]:+.2f} to its logit"
     )
 inducing = [head for head in before_the_end if known_kind(head).startswith("induction")]
 even_at_S2 = (1 / (prompts.positions["S2"] + 1)).mean()  # of each position that S2 can see
 at_work = [head for head in inducing if on_task["induction"][head[:2]] > 2 * even_at_S2]
 if at_work:
     print(
-        f"\nYes, with a question mark: {', '.join(head.name for head in at_work)} matter{'s' if len(at_work) == 1 else ''} for "
-        "the answer, looking where an induction head would look. What followed the first mention is of no use at the end; that "
-        "an earlier copy was *found* can be, since it tells later heads that this name is repeated."
+        f"\nYes, with a question mark: {', '.join(head.name for head in at_work)}"
+        f" matter{'s' if len(at_work) == 1 else ''} for the answer, looking where an induction head"
+        " would look. What followed the first mention is of no use at the end; that an earlier"
+        " copy was *found* can be, since it tells later heads that this name is repeated."
     )
 elif inducing:
     print(
-        f"\n{', '.join(head.name for head in inducing)} would be of the kind, and matters, but does not look there on our prompts."
+        f"\n{', '.join(head.name for head in inducing)} would be of the kind, and matters, but does"
+        " not look there on our prompts."
     )
 else:
     print("\nIn this run no induction head is among the early heads that matter.")
 unused = [head for head in top_heads(scores["induction"], 5) if abs(head_patching[head[:2]]) < 0.05]
 print(
-    f"Of the five highest induction scores, {len(unused)} belong to heads that restore less than 0.05 here"
-    + (f": {', '.join(head.name for head in unused)}." if unused else ".")
+    f"Of the five highest induction scores, {len(unused)} belong to heads that restore less than"
+    " 0.05 here" + (f": {', '.join(head.name for head in unused)}." if unused else ".")
 )
 print("\nGPT-2 small (published): induction score, and logit difference restored")
 for head in top_heads(published_scores["induction"], 5):
@@ -1575,7 +1596,8 @@ ratio = (scale_before / scale_after).mean().item()
 print(f"layer norm scale before: {', '.join(f'{scale:.2f}' for scale in scale_before)}")
 print(f"layer norm scale after:  {', '.join(f'{scale:.2f}' for scale in scale_after)}")
 print(
-    f"before / after {ratio:.3f}; GPT-2 small (published) {published_value('ln_scale_ratio_average'):.3f}"
+    f"before / after {ratio:.3f}; GPT-2 small (published)"
+    f" {published_value('ln_scale_ratio_average'):.3f}"
 )
 
 at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions).reshape(
@@ -1607,16 +1629,19 @@ hurt = [h for h in top_heads(head_changes, 4, smallest=True) if h.value < -0.1]
 published_loss = published_value("logit_diff_average") - published_value("ablation_logit_diff")
 published_share = published_value("top_name_mover_direct_attribution")
 print(
-    f"GPT-2 small (published): silencing {published_value('top_name_mover')} costs {published_loss:.2f}, though it writes "
-    f"{published_share:.2f}: {1 - published_loss / published_share:.1%} is made up for by others."
+    f"GPT-2 small (published): silencing {published_value('top_name_mover')} costs"
+    f" {published_loss:.2f}, though it writes {published_share:.2f}:"
+    f" {1 - published_loss / published_share:.1%} is made up for by others."
 )
 print(
-    f"This run: silencing {silenced.name} costs {-total_change:.2f}, and it writes {silenced.value:.2f}."
+    f"This run: silencing {silenced.name} costs {-total_change:.2f}, and it writes"
+    f" {silenced.value:.2f}."
 )
 by_heads, by_mlps = (account[part] / silenced.value for part in ("other heads", "MLPs"))
 in_all = 1 + total_change / silenced.value
 print(
-    f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale: {in_all:+.1%}.",
+    f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale:"
+    f" {in_all:+.1%}.",
     end=" ",
 )
 stepped_in = max(by_heads, by_mlps) > 0.1
@@ -1624,29 +1649,35 @@ if in_all > 0.1:
     print("There is backup.")
 elif in_all > -0.1:
     print(
-        "Some parts step in, others fall back by about as much: in sum there is no backup to speak of."
+        "Some parts step in, others fall back by about as much: in sum there is no backup to"
+        " speak of."
         if stepped_in
         else "Nothing steps in, and the loss is about what was predicted."
     )
 else:
     print(
-        "Some parts step in, but others fall back by more: in sum the loss is larger than predicted."
+        "Some parts step in, but others fall back by more: in sum the loss is larger than"
+        " predicted."
         if stepped_in
         else "Instead of stepping in, the rest falls back too."
     )
 print(f"Heads that now do more for the answer: {listing(helped) or 'none by more than 0.1'}.")
 print(f"Heads that now do less for it: {listing(hurt) or 'none by more than 0.1'}.")
 attention = attention_from_end(silenced)
-looks = f"{silenced.name} looks with {attention['S2']:.2f} at the second subject, {attention['IO']:.2f} at the indirect object"
+looks = (
+    f"{silenced.name} looks with {attention['S2']:.2f} at the second subject, {attention['IO']:.2f}"
+    " at the indirect object"
+)
 right, wrong = on_right[silenced[:2]], on_wrong[silenced[:2]]
 if attention["S2"] > max(attention["IO"], 2 * even_share) and wrong < -abs(right):
     print(
-        f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the inhibition of the wrong name, "
-        "and heads that copy the right one do another job."
+        f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the"
+        " inhibition of the wrong name, and heads that copy the right one do another job."
     )
 elif attention["IO"] > max(attention["S2"], 2 * even_share) and right > abs(wrong):
     print(
-        f"{looks} and raises the right name, as GPT-2 small's does: a head that copies the same name could stand in for it."
+        f"{looks} and raises the right name, as GPT-2 small's does: a head that copies the same"
+        " name could stand in for it."
     )
 else:
     print(f"{looks}: neither a name mover nor an inhibitor in the plain sense.")

@@ -79,8 +79,8 @@ _ = torch.set_grad_enabled(False)
 model = load_model()
 atlas, was_stored = load_or_build(model, "atlas")
 print(
-    f"{atlas.info['model']}: {len(atlas.table)} heads in {atlas.info['n_layers']} layers, {len(atlas.scores)} scores, "
-    f"{'stored' if was_stored else 'measured just now'}"
+    f"{atlas.info['model']}: {len(atlas.table)} heads in {atlas.info['n_layers']} layers,"
+    f" {len(atlas.scores)} scores, {'stored' if was_stored else 'measured just now'}"
 )
 for score, reason in atlas.info["unavailable"].items():
     print(f"  not to be had for this model: {score} ({reason})")
@@ -293,7 +293,8 @@ for title, heads in [("look most", lookers), ("write most", writers)]:
         print(f"  {head.name:8} looks {looks:6.3f}  writes {writes:+7.3f} logits")
 both = {head[:2] for head in lookers} & {head[:2] for head in writers}
 print(
-    f"In both lists: {', '.join(f'L{layer}H{head}' for layer, head in sorted(both)) or 'none'} of five."
+    f"In both lists: {', '.join(f'L{layer}H{head}' for layer, head in sorted(both)) or 'none'} of"
+    " five."
 )
 
 # %% [markdown]
@@ -526,7 +527,8 @@ known = [head for head in everyone if is_known(atlas, *head)] or everyone
 pairs = [(Head(*head, 0.0), most_similar(atlas, atlas, *head)[0]) for head in known]
 head, twin = min(pairs, key=lambda pair: pair[1].value)
 print(
-    f"{head.name} and {twin.name}, distance {twin.value:.3f}: {', '.join(is_known(atlas, *head[:2])) or 'no kind'}"
+    f"{head.name} and {twin.name}, distance {twin.value:.3f}:"
+    f" {', '.join(is_known(atlas, *head[:2])) or 'no kind'}"
 )
 
 # %% [markdown]
@@ -594,7 +596,8 @@ elif (
     print("It looks at the right name and copies it: a name mover in the plain sense.")
 else:
     print(
-        "It fits neither story: not a plain copier of the right name, nor a plain suppressor of the other."
+        "It fits neither story: not a plain copier of the right name, nor a plain suppressor of the"
+        " other."
     )
 
 # %% [markdown]
@@ -622,7 +625,8 @@ measured = pattern_samples(model, passages(model), {"two_back": two_back}, progr
 for head in top_heads(measured.value, 5):
     previous = atlas.score("previous_token")[head[:2]].item()
     print(
-        f"{head.name:8} {head.value:.3f} ± {measured.error[head[:2]]:.3f}   previous token: {previous:.3f}"
+        f"{head.name:8} {head.value:.3f} ± {measured.error[head[:2]]:.3f}   previous token:"
+        f" {previous:.3f}"
     )
 print(f"null {measured.null:.3f}; {describe(two_back)['formula']}")
 

@@ -95,8 +95,9 @@ for order in ("ABBA", "BABA"):
         print(f"{order}: {prompt}")
 counts = Counter(zip(sample.frame.tolist(), sample.order))
 print(
-    f"\n{len(screening)} prompts to choose with, {len(sample)} to measure with, of {sample.tokens.shape[1]} tokens; "
-    f"{len(sample.frames)} frames x 2 orders, {min(counts.values())} to {max(counts.values())} prompts of each."
+    f"\n{len(screening)} prompts to choose with, {len(sample)} to measure with, of"
+    f" {sample.tokens.shape[1]} tokens; {len(sample.frames)} frames x 2 orders,"
+    f" {min(counts.values())} to {max(counts.values())} prompts of each."
 )
 try:
     sample_ioi(model, 10**9, seed=0)
@@ -167,7 +168,8 @@ groups |= {"  ABBA": diffs[is_abba], "  BABA": diffs[~is_abba]}
 for name, values in groups.items():
     correct = mean_interval((values > 0).float())
     print(
-        f"{name:28} {mean_interval(values)!s:24} {correct.value:.0%} [{correct.low:.0%}, {correct.high:.0%}]"
+        f"{name:28} {mean_interval(values)!s:24} {correct.value:.0%} [{correct.low:.0%},"
+        f" {correct.high:.0%}]"
     )
 
 # %% tags=["thumbnail"]
@@ -205,26 +207,34 @@ of_eight = mean_interval(eight_diffs)
 if whole.low <= of_eight.value <= whole.high:
     says = "inside the sample's interval: here they were representative"
 elif of_eight.low <= whole.value <= of_eight.high:
-    says = "outside the sample's interval, whose mean lies inside theirs: eight prompts pin down this little"
+    says = (
+        "outside the sample's interval, whose mean lies inside theirs: eight prompts pin down this"
+        " little"
+    )
 else:
-    says = "outside the sample's interval, whose mean lies outside theirs: they are prompts of another kind"
+    says = (
+        "outside the sample's interval, whose mean lies outside theirs: they are prompts of another"
+        " kind"
+    )
 print(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
 if whole.low <= 0:
     print(
-        "This model does not clearly do the task. Everything below is a share of next to nothing, and means nothing."
+        "This model does not clearly do the task. Everything below is a share of next to nothing,"
+        " and means nothing."
     )
 # Rows come in pairs of one frame, ABBA and BABA, so the orders can be compared within frames.
 assert torch.equal(sample.frame[is_abba], sample.frame[~is_abba])
 order_gap = mean_interval(diffs[is_abba] - diffs[~is_abba])
 if order_gap.low <= 0 <= order_gap.high:
     print(
-        f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be seen."
+        f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be"
+        " seen."
     )
 else:
     easier = "ABBA" if order_gap.value > 0 else "BABA"
     print(
-        f"ABBA minus BABA: {order_gap}. {easier} is easier for this model: which name comes first matters, and an "
-        "average over both orders describes neither."
+        f"ABBA minus BABA: {order_gap}. {easier} is easier for this model: which name comes first"
+        " matters, and an average over both orders describes neither."
     )
 means_of_frames = torch.stack([diffs[sample.frame == frame].mean() for frame in range(len(titles))])
 for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
@@ -312,8 +322,9 @@ both = torch.stack([eight_attribution.flatten(), attribution_share.value.flatten
 clear = (attribution_share.low > 0.001) | (attribution_share.high < -0.001)
 print(f"Correlation between the two over all heads: {torch.corrcoef(both)[0, 1]:.2f}")
 print(
-    f"Heads whose interval leaves out zero by more than a thousandth: {int(clear.sum())} of {clear.numel()}. With intervals "
-    f"of 95 %, about {clear.numel() // 20} would leave it out if no head did anything, so 'significant' is not 'important'."
+    f"Heads whose interval leaves out zero by more than a thousandth: {int(clear.sum())} of"
+    f" {clear.numel()}. With intervals of 95 %, about {clear.numel() // 20} would leave it out if"
+    " no head did anything, so 'significant' is not 'important'."
 )
 
 # %% [markdown]
@@ -374,7 +385,8 @@ patched = patch_head_outputs(
 overlooked = [name_of(head) for head in screening_top if head not in eight_top]
 print(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
 print(
-    f"Among the eight strongest on the screening prompts, but not on the eight: {', '.join(overlooked) or 'none'}."
+    "Among the eight strongest on the screening prompts, but not on the eight:"
+    f" {', '.join(overlooked) or 'none'}."
 )
 
 # %% [markdown]
@@ -460,7 +472,8 @@ for name, (before, _, _) in findings.items():
     print(f"{name:22} {before:+6.2f}   {measured[name]!s:22} {overall:10} {abba:10} {baba}")
 tally = Counter(overall for overall, _, _ in verdicts.values())
 print(
-    f"\nOf {len(findings)} findings, {tally['survives']} survive, {tally['weaker']} are weaker, {tally['reversed']} reversed."
+    f"\nOf {len(findings)} findings, {tally['survives']} survive, {tally['weaker']} are weaker,"
+    f" {tally['reversed']} reversed."
 )
 one_sided = [name for name, (overall, *parts) in verdicts.items() if parts != [overall, overall]]
 print(f"With another verdict in one of the orders: {', '.join(one_sided) or 'none'}.")
@@ -477,14 +490,16 @@ attended = looks[writers[0]].mean(-1)
 favourite = name_positions[int(attended.argmax())]
 if attended.max() < 2 * even_share:
     print(
-        f"{name_of(writers[0])} looks at no name in particular, so GPT-2 small's account does not fit it."
+        f"{name_of(writers[0])} looks at no name in particular, so GPT-2 small's account does not"
+        " fit it."
     )
 elif favourite == "IO":
     print(f"{name_of(writers[0])} looks most at IO, as in GPT-2 small's account.")
 else:
     print(
-        f"{name_of(writers[0])} looks most at {favourite}, on hundreds of prompts as on eight. This contradicts GPT-2 small's "
-        "account: a head that copied the name it looks at would work for the wrong answer there."
+        f"{name_of(writers[0])} looks most at {favourite}, on hundreds of prompts as on eight. This"
+        " contradicts GPT-2 small's account: a head that copied the name it looks at would work"
+        " for the wrong answer there."
     )
 
 # %% [markdown]
@@ -551,7 +566,8 @@ def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt
 all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
 torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
 print(
-    f"all gates open: {mean_interval(all_open)}, the whole model; all shut: {mean_interval(all_shut)}"
+    f"all gates open: {mean_interval(all_open)}, the whole model; all shut:"
+    f" {mean_interval(all_shut)}"
 )
 
 # %%
@@ -636,19 +652,22 @@ if not reached:
     print("No number of parts at these positions keeps nine tenths; we go on with all of them.")
 top_helpful = curves["helpful first"].at(int(curves["helpful first"].value.argmax()))
 print(
-    f"circuit: {len(circuit)} of {len(nodes)} parts, which are {len(circuit_heads)} of "
-    f"{model.cfg.n_layers * model.cfg.n_heads} heads ({len(circuit_heads) / (model.cfg.n_layers * model.cfg.n_heads):.0%})"
+    f"circuit: {len(circuit)} of {len(nodes)} parts, which are {len(circuit_heads)} of"
+    f" {model.cfg.n_layers * model.cfg.n_heads} heads"
+    f" ({len(circuit_heads) / (model.cfg.n_layers * model.cfg.n_heads):.0%})"
 )
 all_parts = curves["by size"].at(-1)
 print(
-    f"all {len(nodes)} parts keep {all_parts}; what is missing to 1 is what heads do at unnamed positions"
+    f"all {len(nodes)} parts keep {all_parts}; what is missing to 1 is what heads do at unnamed"
+    " positions"
 )
 published_heads = {head for heads in published_circuit().values() for head in heads}
 print(f"published circuit of GPT-2 small: {len(published_heads)} of 144 heads")
 print(
     f"Helpful parts alone reach {top_helpful} of the whole model's logit difference"
     + (
-        ": more than the model itself, because what opposes the answer is missing. Better is not more faithful."
+        ": more than the model itself, because what opposes the answer is missing. Better is not"
+        " more faithful."
         if top_helpful.low > 1
         else "."
     )
@@ -703,8 +722,9 @@ agreement = torch.corrcoef(torch.stack([diffs, kept]))[0, 1]
 miss = (kept - diffs).abs().mean() / diffs.mean().abs()
 print(f"correlation over prompts: {agreement:.2f}")
 print(
-    f"As a share of the model's average, the circuit misses by {miss:.0%} prompt by prompt, signs ignored, and by "
-    f"{(kept - diffs).mean().abs() / diffs.mean().abs():.0%} on average. What the second leaves out of the first is errors that cancel."
+    f"As a share of the model's average, the circuit misses by {miss:.0%} prompt by prompt, signs"
+    f" ignored, and by {(kept - diffs).mean().abs() / diffs.mean().abs():.0%} on average. What the"
+    " second leaves out of the first is errors that cancel."
 )
 
 # %% [markdown]
@@ -840,7 +860,8 @@ def role_of(lost: Interval) -> str:
 print(f"{'class':32} {'lost from circuit':22} {'lost from model':22} in the circuit")
 for name in classes:
     print(
-        f"{name:32} {lost_from_circuit[name]!s:22} {lost_from_model[name]!s:22} {role_of(lost_from_circuit[name])}"
+        f"{name:32} {lost_from_circuit[name]!s:22} {lost_from_model[name]!s:22}"
+        f" {role_of(lost_from_circuit[name])}"
     )
 replaceable = [
     name
@@ -861,14 +882,16 @@ beyond = [name for name in classes if name not in in_paper]
 idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
 open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
 print(
-    f"\nNeeded in the circuit, but half or more made up for in the whole model: {'; '.join(replaceable) or 'none'}."
+    "\nNeeded in the circuit, but half or more made up for in the whole model:"
+    f" {'; '.join(replaceable) or 'none'}."
 )
 print(
     f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}."
 )
 print(f"Uncertain: {'; '.join(open_question) or 'none'}.")
 print(
-    f"Classes of GPT-2 small's published circuit without a match by description: {', '.join(missing) or 'none'}."
+    "Classes of GPT-2 small's published circuit without a match by description:"
+    f" {', '.join(missing) or 'none'}."
 )
 print(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
 writing = "end, writes for it"
@@ -878,19 +901,23 @@ if (
     and lost_from_model[writing].low > lost_from_circuit[writing].high / 2
 ):
     print(
-        "GPT-2 small's writers have backups, published as heads that take over when they are gone. Here, losing the writers "
-        "costs the whole model more than half of what it costs the circuit: no such rescue on this scale."
+        "GPT-2 small's writers have backups, published as heads that take over when they are gone."
+        " Here, losing the writers costs the whole model more than half of what it costs the"
+        " circuit: no such rescue on this scale."
     )
 together = mean_interval(from_circuit.sum(0), relative_to=diffs)
 if together.low > faithfulness.high:
-    says = "more than there is to lose. Classes work in series: the same effect is lost with one as with another."
+    says = (
+        "more than there is to lose. Classes work in series: the same effect is lost with one as"
+        " with another."
+    )
 elif together.high < faithfulness.low:
     says = "less than there is to lose. Classes stand in for each other."
 else:
     says = "no sign that classes depend on each other."
 print(
-    f"The losses, one class at a time, add up to {together} of the logit difference, of which the circuit keeps "
-    f"{faithfulness}: {says}"
+    f"The losses, one class at a time, add up to {together} of the logit difference, of which the"
+    f" circuit keeps {faithfulness}: {says}"
 )
 
 # %% [markdown]
@@ -902,26 +929,28 @@ print(
 
 # %%
 print(
-    f"{model.cfg.model_name}, {len(sample)} prompts, {len(sample.frames)} frames, intervals of 95 %:\n"
+    f"{model.cfg.model_name}, {len(sample)} prompts, {len(sample.frames)} frames, intervals of 95"
+    " %:\n"
 )
 accuracy = mean_interval((diffs > 0).float())
 print(
-    f"- Logit difference {whole}; the right name is ahead on {accuracy.value:.0%}. ABBA minus BABA is {order_gap}."
+    f"- Logit difference {whole}; the right name is ahead on {accuracy.value:.0%}. ABBA minus BABA"
+    f" is {order_gap}."
 )
 print(
-    f"- Of the {len(findings)} eight-prompt findings, {tally['survives']} survive, {tally['weaker']} are weaker and "
-    f"{tally['reversed']} reversed."
+    f"- Of the {len(findings)} eight-prompt findings, {tally['survives']} survive,"
+    f" {tally['weaker']} are weaker and {tally['reversed']} reversed."
 )
 print(
-    f"- A circuit of {len(circuit)} parts ({len(circuit_heads)} heads) keeps {faithfulness} of the logit difference, "
-    f"and {agreement:.2f} is its correlation with the model over prompts. By order: "
-    + ", ".join(f"{name} {share}" for name, share in by_order.items())
-    + "."
+    f"- A circuit of {len(circuit)} parts ({len(circuit_heads)} heads) keeps {faithfulness} of the"
+    f" logit difference, and {agreement:.2f} is its correlation with the model over prompts. By"
+    " order: " + ", ".join(f"{name} {share}" for name, share in by_order.items()) + "."
 )
 needed = [name for name in classes if role_of(lost_from_circuit[name]) == "needed"]
 opposing = [name for name in classes if role_of(lost_from_circuit[name]).startswith("opposes")]
 print(
-    f"- Needed: {'; '.join(needed) or 'no single class'}. Opposing: {'; '.join(opposing) or 'none'}."
+    f"- Needed: {'; '.join(needed) or 'no single class'}. Opposing:"
+    f" {'; '.join(opposing) or 'none'}."
 )
 
 # %% [markdown]
