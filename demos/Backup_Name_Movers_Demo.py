@@ -70,6 +70,7 @@ from helpers.plotting import head_map, imshow, intervals, line, waterfall
 from helpers.progress import progress_bar
 from helpers.reference import beside_published, published_heatmap, published_value
 from helpers.replay import PrefixCache
+from helpers.wording import say
 
 _ = torch.set_grad_enabled(False)
 
@@ -80,7 +81,7 @@ prompts = reference_prompts(model)
 logits, cache = model.run_with_cache(prompts.tokens)
 clean_diffs = logit_diff(logits, prompts.answer_tokens, per_prompt=True)
 clean = clean_diffs.mean().item()
-print(
+say(
     f"{model.cfg.model_name}: {n_layers} layers of {n_heads} heads; logit difference on"
     f" {len(prompts)} prompts {clean:.3f}"
 )
@@ -147,9 +148,7 @@ print(
 )
 if name_mover is not None:
     same = "are the same head" if name_mover == writers[0] else "differ, so we ablate each in turn"
-    print(
-        f"The two {same}. (GPT-2 small, published: the same, {published_value('top_name_mover')}.)"
-    )
+    say(f"The two {same}. (GPT-2 small, published: the same, {published_value('top_name_mover')}.)")
 
 # %% [markdown]
 # **The prediction.** Replace the head's output at the last position by zero. If every other part went on as before, the
@@ -229,7 +228,7 @@ def repair_in_words(loss: Float[Tensor, " prompt"], repair: Float[Tensor, " prom
 for head in ablated_heads:
     loss = by_prompt[head.layer, head.head]
     repair = measured_diffs[head] - (clean_diffs - loss)
-    print(
+    say(
         f"Without {head.name}: predicted {clean - head.value:.2f}, measured {measured[head]:.2f}."
         f" On these prompts the loss is {repair_in_words(loss, repair)} (made up for:"
         f" {mean_interval(repair)})."
@@ -272,7 +271,10 @@ for head in ablated_heads:
 
 # %%
 class Account(NamedTuple):
-    """A change in logit difference, by part and prompt; all but ``before`` and ``after`` add up to it."""
+    """A change in logit difference, by part and prompt.
+
+    All but ``before`` and ``after`` add up to it.
+    """
 
     before: Float[Tensor, " prompt"]
     after: Float[Tensor, " prompt"]
@@ -293,8 +295,8 @@ def account_for(
 ) -> list[Account]:
     """What becomes of the logit difference when a head's output at the last position is replaced.
 
-    Nothing changes before the last position. So the ablated runs take the keys and values there from
-    the clean run, and run the last token only.
+    Nothing changes before the last position. So the ablated runs take the keys and values there
+    from the clean run, and run the last token only.
     """
     needed = {get_act_name(site, layer) for site in ("z", "mlp_out") for layer in range(n_layers)}
     needed |= {"ln_final.hook_scale", get_act_name("resid_post", n_layers - 1)}
@@ -379,7 +381,7 @@ for head, account in accounts.items():
     if moved < 0.1 * lost.abs():
         print("  Hardly anything reacts.")
     elif net.abs() < 0.5 * moved:
-        print(
+        say(
             f"  Much reacts ({moved:.2f} in all, signs ignored), and most of it cancels: {net:+.2f}"
             " remains."
         )
@@ -395,7 +397,7 @@ listed = ", ".join(
     f"{h.name} {published_change[h.layer, h.head]:+.3f}"
     for h in top_heads(published_change.abs(), 6)
 )
-print(
+say(
     "\nGPT-2 small (published; each run read with its own scale): heads"
     f" {published_change.sum():+.3f}, of them {listed}; total change"
     f" {published_ablated - published_clean:+.3f} after losing {published_direct:.3f}."
@@ -458,7 +460,7 @@ earlier = PrefixCache(keys_and_values, prompts.tokens.shape[1] - 1)
 
 
 def hold_at_end(site: str, layer: int, number: int | None = None) -> tuple:
-    """A hook: at the last position a head (``z``) or an MLP (``mlp_out``) gives what it gave in the clean run."""
+    """A hook that keeps a head (``z``) or an MLP (``mlp_out``) at its clean output at the end."""
 
     def hold(activation: Float[Tensor, "prompt pos ..."], hook) -> Float[Tensor, "prompt pos ..."]:
         at = (slice(None), -1) if number is None else (slice(None), -1, number)
@@ -503,7 +505,7 @@ for head in ablated_heads:
         gain = measured[head] - logit_diff(held, prompts.answer_tokens).item()
         worth[head, name] = gain
         print(f"  reaction of {name:16} own share {share:+.3f}, held still {gain:+.3f}")
-print(
+say(
     "With every later head and MLP held and the clean scale, only the lost direct effect remains"
     " (checked)."
 )
@@ -539,7 +541,7 @@ print(
 def hear(
     layer: int, change: Float[Tensor, "prompt d_model"], inputs: str = "qkv"
 ) -> dict[str, Float[Tensor, "prompt head d_head"]]:
-    """Outputs at the end of a layer's heads, if one of their inputs, or all, heard a change of the stream there."""
+    """Outputs of a layer's heads at the end, if some or all inputs hear a change of the stream."""
     names = {site: get_act_name(site, layer) for site in ("q", "k", "v", "z")}
     stream = cache["resid_pre", layer][:, -1:] + change[:, None]
 
@@ -657,7 +659,7 @@ for head, part in routes:
         else "the value it reads changes"
     )
     itself = cache["pattern", part.layer][:, part.head, -1, -1].mean()
-    print(
+    say(
         f"{part.name} without {head.name} ({part.value:+.3f}): {moved} (attention"
         f" {r['attention']:+.3f}, value {r['value']:+.3f}); most of all {route_of(head, part)};"
         f" attention to itself {itself:.2f}."
@@ -671,7 +673,7 @@ for found in reacting.values():
                 and torch.equal(values_of(cache, one), values_of(cache, other))
             )
             if same_values and one.value * other.value < 0:
-                print(
+                say(
                     f"{one.name} and {other.name} read the same values (shared key/value head) and"
                     f" react with opposite signs: together {one.value + other.value:+.3f}."
                 )
@@ -734,7 +736,7 @@ def above_names(tokens: Int[Tensor, " prompt"]) -> Float[Tensor, "prompt d_model
 def with_stream(
     head: Head, stream: Float[Tensor, "case prompt d_model"]
 ) -> tuple[Float[Tensor, "case prompt d_head"], Float[Tensor, "case prompt src"]]:
-    """Output and attention of a head at the last token, if this is the residual stream it finds there."""
+    """Output and attention of a head at the last token, if it finds this residual stream there."""
     kept = [get_act_name(site, head.layer) for site in ("z", "pattern")]
     rows = stream.flatten(0, 1)[:, None]
     with model.hooks(fwd_hooks=[(get_act_name("resid_pre", head.layer), lambda resid, hook: rows)]):
@@ -754,7 +756,7 @@ def react_to_votes(
     tokens: Int[Tensor, " prompt"],
     places: list[str],
 ) -> tuple[Float[Tensor, " case"], Float[Tensor, " case"]]:
-    """Direct effect of a head on a name (above the average name), and its attention to it, under each vote."""
+    """Direct effect of a head on a name (above the average name) and attention to it, by vote."""
     z, looks = with_stream(head, cache["resid_pre", head.layer][:, -1] + votes)
     written = z @ model.blocks[head.layer].attn.W_O[head.head]
     effects = residual_stack_to_logit_diff(written, cache, above_names(tokens))
@@ -778,7 +780,7 @@ noise = torch.randn(20, len(prompts), all_names.shape[1], generator=generator).t
 
 
 def random_votes(logits: float) -> Float[Tensor, "draw prompt d_model"]:
-    """Vectors as long as the vote for IO, each draw and prompt with a random direction of its own."""
+    """Vectors as long as the vote for IO, with a random direction for each draw and prompt."""
     length = vote_for(io, 1.0).norm(dim=-1, keepdim=True)
     return logits * length * noise / noise.norm(dim=-1, keepdim=True)
 
@@ -870,7 +872,7 @@ for head in steepest:
 
 # %%
 def with_partner_stream(head: Head) -> tuple[float, float, float]:
-    """Effect on the logit difference, attention to IO and to S, with the partner's stream at the end."""
+    """Effect on the logit difference, attention to IO and to S, with the partner's stream."""
     partner = [number ^ 1 for number in range(len(prompts))]
     z, looks = with_stream(head, cache["resid_pre", head.layer][None, partner, -1])
     to_io, to_s = (
@@ -916,7 +918,10 @@ for head in tested:
 
 # %%
 def reading(head: Head) -> tuple[float, float]:
-    """What full attention to a name would add to it above the average name; share of prompts where it is lowest."""
+    """What full attention to a name adds to it, and how often the name comes out lowest of all.
+
+    The first is in logits above the average name, the second a share of the prompts.
+    """
     values = values_of(cache, head)
     effects, lowest = [], []
     for place, tokens in (("IO", io), ("S2", s)):
@@ -958,17 +963,22 @@ def kind_of(head: Head) -> str:
 
 
 print(
-    "head      direct   slope: in prompt   absent   by chance   attention   on a name it reads  "
-    " lowest of all   kind"
+    "                   slope, if the name voted for is              with full attention to a name"
+)
+print(
+    "head      direct   in prompt   absent   by chance   attention   on that name   lowest of all"
 )
 for head in tested:
     slope, (on_it, lowest) = slope_of[head[:2]], read_by[head[:2]]
     present, looks = ((slope["IO"][i] + slope["S"][i]) / 2 for i in (0, 1))
+    absent, by_chance = slope["a name not in the prompt"][0], slope["random"][0]
     print(
-        f"{head.name:8} {head.value:+7.3f}   {present:+16.3f}  "
-        f" {slope['a name not in the prompt'][0]:+6.3f}   {slope['random'][0]:9.3f}   {looks:+9.3f}"
-        f"   {on_it:+18.2f}   {lowest:13.2f}   {kind_of(head)}"
+        f"{head.name:8} {head.value:+7.3f}   {present:+9.3f}   {absent:+6.3f}   {by_chance:9.3f}   "
+        f"{looks:+9.3f}   {on_it:+12.2f}   {lowest:13.2f}"
     )
+print()
+for kind in dict.fromkeys(kind_of(head) for head in tested):
+    say(f"{kind}: {', '.join(head.name for head in tested if kind_of(head) == kind)}")
 suppressors = [
     head.name for head in tested if kind_of(head) == "copy suppression" and head.value < 0
 ]
@@ -983,10 +993,7 @@ print(f"heads against any prediction: {', '.join(contrarians) or 'none'}")
 
 # %%
 along_names = torch.linalg.qr(all_names.T).Q  # orthonormal, [d_model, name]
-print(
-    "reaction of a head, if its inputs lose      all that was written   its prediction of names  "
-    " the rest"
-)
+print("reaction, if inputs lose   all that was written   its prediction of names   the rest")
 for head, part in routes:
     removed = removed_by(head)
     prediction = removed @ along_names @ along_names.T
@@ -995,10 +1002,9 @@ for head, part in routes:
         effect_of(part, hear(part.layer, change, inputs="")["all"][:, part.head] - was, directions)
         for change in (removed, prediction, removed - prediction)
     ]
-    print(
-        f"{f'{part.name}, without {head.name}':36} {reactions[0]:+28.3f} {reactions[1]:+25.3f}"
-        f" {reactions[2]:+10.3f}"
-    )
+    all_of_it, predicting, rest = reactions
+    which = f"{part.name}, without {head.name}"
+    print(f"{which:24}   {all_of_it:+20.3f}   {predicting:+23.3f}   {rest:+8.3f}")
     routes[head, part]["prediction"] = reactions[1] / reactions[0] if reactions[0] else 0.0
 
 # %% [markdown]
@@ -1047,7 +1053,10 @@ print(f"… {len(many)} prompts")
 
 # %%
 def strangers(seed: int, orders: tuple[bool, ...] = (True, False)) -> list[int]:
-    """For each prompt another with neither name in common; ``orders``: may it name IO and S in the same order?"""
+    """For each prompt another with neither name in common.
+
+    ``orders``: allow the same order of IO and S (True), the other (False), or both.
+    """
     draw = random.Random(seed)
     prompts_of_names = list(enumerate(zip(many.answers, many.order)))
     return [
@@ -1096,7 +1105,7 @@ for account in many_accounts.values():
     torch.testing.assert_close(account.parts, account.after - account.before, atol=1e-3, rtol=0)
 before = next(iter(many_accounts.values())).before
 
-print(
+say(
     f"{len(many)} prompts: logit difference {mean_interval(before)}, right on"
     f" {(before > 0).float().mean():.0%}"
 )
@@ -1104,7 +1113,7 @@ print(
 
 # %%
 def made_up(account: Account) -> Float[Tensor, " prompt"]:
-    """Measured change less the lost direct effect: positive where the loss is partly made up for."""
+    """Measured change less the lost direct effect: positive where some loss is made up for."""
     return account.after - account.before - account.direct
 
 
@@ -1147,7 +1156,7 @@ for head in ablated_heads:
     if len(set(found.values())) == 1:
         print(f"  All three kinds agree: the loss is {found['zero']}.")
     else:
-        print(
+        say(
             "  The kinds disagree. "
             + "; ".join(f"{kind}: {word}" for kind, word in found.items())
             + "."
@@ -1172,28 +1181,29 @@ by_order = account_for_many(
     },
     batches[:4],
 )
-order_matters = {}
-print(
-    "reaction of a head              same order               other order              other less"
-    " same"
-)
+order_matters, verdicts = {}, {}
+print(f"{'reaction of a head':22}   {'same order':22}   {'other order':22}   other less same")
 for head, part in routes:
     same, other = (by_order[head, kind].heads[part.layer, part.head] for kind in ("same", "other"))
     sign = other.mean().sign()
     more, twice = mean_interval(sign * (other - same)), mean_interval(sign * (other - 2 * same))
     order_matters[head, part] = not more.low <= 0 <= more.high
     if more.low > 0:
-        says = "misses a place" if twice.low > 0 else "misses a name and a place"
+        verdict = "misses a place" if twice.low > 0 else "misses a name and a place"
     elif mean_interval(same).low <= 0 <= mean_interval(same).high:
-        says = "no reaction to be seen"
+        verdict = "no reaction to be seen"
     else:
-        says = "misses a name" + (
+        verdict = "misses a name" + (
             "" if order_matters[head, part] else "; of the order, nothing is to be seen"
         )
+    verdicts.setdefault(verdict, []).append(f"{part.name} without {head.name}")
     texts = "   ".join(
         f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same)
     )
-    print(f"{f'{part.name}, {head.name} replaced':28}    {texts}   {says}")
+    print(f"{f'{part.name}, {head.name} replaced':22}   {texts}")
+print()
+for verdict, such in verdicts.items():
+    say(f"{verdict}: {', '.join(such)}")
 
 # %% [markdown]
 # *What it does not show.* The sentence frames are few and the prompts share them, so the intervals speak about *these*
@@ -1259,28 +1269,27 @@ def places_of(head: Head) -> str:
 
 outcome = {}
 print(
-    "head      looks at   predicted loss         measured loss          made up                "
-    " share"
+    f"head      looks at   {'predicted loss':20}   {'measured loss':20}   {'made up':20}    share"
 )
 for head in large:
     loss, repair = predicted_loss[head], predicted_loss[head] - measured_loss[head]
     outcome[head] = repair_in_words(loss, repair)
     print(
-        f"{head.name:8}  {places_of(head):8}   {mean_interval(loss)}  "
-        f" {mean_interval(measured_loss[head])}   {mean_interval(repair)}  "
-        f" {repair.mean() / loss.mean():+6.2f}"
+        f"{head.name:8}  {places_of(head):8}   {mean_interval(loss)!s:20}   "
+        f"{mean_interval(measured_loss[head])!s:20}   {mean_interval(repair)!s:20}   "
+        f"{repair.mean() / loss.mean():+6.2f}"
     )
 print()
 for words in dict.fromkeys(outcome.values()):
     listed = [f"{h.name} (looks at {places_of(h)})" for h in large if outcome[h] == words]
-    print(f"{words}: {', '.join(listed) or 'none'}")
+    say(f"{words}: {', '.join(listed) or 'none'}")
 repaired = [h for h in large if outcome[h].startswith("made up for")]
 others = [h for h in large if h not in repaired]
 if repaired and others and all(places_of(h) == "IO" for h in repaired):
     if all(places_of(h) != "IO" for h in others):
         print("Exactly the heads that look at IO are made up for.")
     else:
-        print(
+        say(
             "All heads that are made up for look at IO, but not all heads that look at IO are made"
             " up for."
         )
@@ -1302,7 +1311,7 @@ if repaired and "about what was predicted" in outcome.values():
 for head in ablated_heads:
     account = many_accounts[head, "zero"]
     in_words = repair_in_words(-account.direct, made_up(account))
-    print(
+    say(
         f"Losing {head.name} (looks at {places_of(head)}): direct loss"
         f" {mean_interval(-account.direct)}, made up for {mean_interval(made_up(account))}. So the"
         f" loss is {in_words}."
@@ -1311,17 +1320,17 @@ for head in ablated_heads:
         name: parts_of[name](account).mean().item()
         for name in ("later heads", "later MLPs", "final scale")
     }
-    print("  " + ", ".join(f"{name} {value:+.2f}" for name, value in contributions.items()) + ".")
+    say("  " + ", ".join(f"{name} {value:+.2f}" for name, value in contributions.items()) + ".")
     against = [name for name in contributions if mean_interval(parts_of[name](account)).high < 0]
     helping = [name for name in contributions if mean_interval(parts_of[name](account)).low > 0]
     if helping and against and in_words == "about what was predicted":
-        print(
+        say(
             f"  It looks as if little happened, but {' and '.join(helping)} give, and"
             f" {' and '.join(against)} take away."
         )
     for part in reacting[head]:
         change = mean_interval(account.heads[part.layer, part.head])
-        print(f"  {part.name} changes by {change}, told {route_of(head, part)}; {kind_of(part)}.")
+        say(f"  {part.name} changes by {change}, told {route_of(head, part)}; {kind_of(part)}.")
     if not reacting[head]:
         print("  No later head changes by more than a trace.")
 
@@ -1337,7 +1346,7 @@ less = [
 ]
 for head, part in less:
     was = by_head[part.layer, part.head].item()
-    print(
+    say(
         f"{part.name} without {head.name}: {was:+.3f} -> {was + part.value:+.3f}, told"
         f" {route_of(head, part)}."
     )
@@ -1346,28 +1355,28 @@ for head, part in less:
             attention_to(c["pattern", part.layer], part, ["IO"]).mean()
             for c in (cache, ablated_runs[head][1])
         ]
-        print(
+        say(
             "  It is a copy suppressor: it looks for names that are predicted and lowers the one"
             f" it finds. Its attention to IO goes from {looks[0]:.2f} to {looks[1]:.2f}."
         )
     elif kind_of(part).startswith("votes against"):
-        print(
+        say(
             "  It opposes whatever is predicted, in the prompt or not; less is predicted, so there"
             " is less to oppose."
         )
     else:
-        print(f"  Why is not settled here: it {kind_of(part)}.")
-    print(
+        say(f"  Why is not settled here: it {kind_of(part)}.")
+    say(
         f"  Held still, it would leave the logit difference {worth[head, part.name]:+.2f} lower;"
         f" all that reacts is worth {measured[head] - clean + head.value:+.2f} on these prompts."
     )
     if abs(routes[head, part]["prediction"]) < 0.5:
-        print(
+        say(
             f"  But of what it hears directly, only {routes[head, part]['prediction']:.0%} is"
             f" {head.name}'s prediction of names as the output reads it."
         )
         if not order_matters[head, part]:
-            print(
+            say(
                 "  Nor is it to be seen that the order matters in which a stranger names them: the"
                 " rest is no mere place."
             )
@@ -1375,7 +1384,7 @@ if not less:
     print("In this model no negative head matters less after these ablations.")
 together = [r for r in routes if abs(routes[r]["by way of others"]) > 0.5 * abs(r[1].value)]
 direct_routes = len(routes) - len(together)
-print(
+say(
     f"\nOf {len(routes)} reactions of a head, {direct_routes} are mostly told by the ablated head"
     f" directly, {len(together)} mostly by way of others."
 )
@@ -1405,7 +1414,7 @@ print(
 )
 print("(The last two of GPT-2 small: Wang et al., 2022, and McDougall et al., 2023.)")
 differing = [what for what, (ours, theirs) in agreements.items() if ours != theirs]
-print("Contradicts the GPT-2 story: " + ("; ".join(differing) or "nothing in this table") + ".")
+say("Contradicts the GPT-2 story: " + ("; ".join(differing) or "nothing in this table") + ".")
 
 # %% [markdown]
 # ## 9. What remains open

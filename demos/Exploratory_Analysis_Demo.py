@@ -87,6 +87,7 @@ from helpers.reference import (
     published_line,
     published_value,
 )
+from helpers.wording import say
 
 # %% [markdown]
 # We only ever look at a finished model, so nothing needs a gradient. Switching them off saves memory and time.
@@ -141,7 +142,7 @@ _ = torch.set_grad_enabled(False)
 
 # %%
 model = load_model()
-print(
+say(
     f"{model.cfg.model_name}: {model.cfg.n_layers} layers of {model.cfg.n_heads} attention heads, "
     f"residual stream of width {model.cfg.d_model}, vocabulary of {model.cfg.d_vocab} tokens"
 )
@@ -213,11 +214,9 @@ for prompt, (indirect_object, subject) in zip(prompts.prompts, prompts.answers):
 
 # %%
 for number, row in enumerate(prompts.tokens):
-    print(number, model.to_str_tokens(row))
-print(
-    f"tokens: {list(prompts.tokens.shape)} [prompt, position], answers:"
-    f" {list(prompts.answer_tokens.shape)}"
-)
+    print(number, "│".join(model.to_str_tokens(row)))
+print(f"tokens: {list(prompts.tokens.shape)} [prompt, position]")
+print(f"answers: {list(prompts.answer_tokens.shape)} [prompt, right or wrong]")
 
 # %% [markdown]
 # Now run the model once and keep everything. `run_with_cache` returns the logits and a dictionary of all intermediate
@@ -284,7 +283,7 @@ torch.testing.assert_close(normalised_logit_diff(corrupted_logits).item(), 0.0, 
 torch.testing.assert_close(normalised_logit_diff(logits).item(), 1.0, atol=1e-5, rtol=0)
 torch.testing.assert_close(corrupted_logit_diff, -clean_logit_diff, atol=1e-3, rtol=0)
 print(f"clean {clean_logit_diff:+.2f}, corrupted {corrupted_logit_diff:+.2f}")
-print(
+say(
     f"On (geometric) average the right name is e^{clean_logit_diff:.2f} ="
     f" {clean_logit_diff.exp():.1f} times as likely as the wrong one; the worst prompt has a"
     f" difference of {per_prompt.min():.2f}."
@@ -338,8 +337,7 @@ print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(p
 answer_directions = model.tokens_to_residual_directions(prompts.answer_tokens)
 directions = answer_directions[:, 0] - answer_directions[:, 1]
 print(
-    f"residual directions of the answers: {list(answer_directions.shape)} [prompt, right or wrong,"
-    " d_model]"
+    f"directions of the answers: {list(answer_directions.shape)} [prompt, right or wrong, d_model]"
 )
 print(f"logit difference directions: {list(directions.shape)} [prompt, d_model]")
 
@@ -412,7 +410,7 @@ for who, steps, total in [
 ]:
     where, jump = max(steps.items(), key=lambda step: step[1])
     kind = "an attention layer" if where.endswith("mid") else "an MLP"
-    print(
+    say(
         f"{who}: the largest rise is at {where}, {jump:+.2f} of a final {total:.2f}, and is made by"
         f" {kind}."
     )
@@ -515,11 +513,11 @@ def listing(heads) -> str:
 print(
     beside_published(
         {
-            "push towards the right name": (
+            "for the answer": (
                 listing(positive_heads),
                 listing(top_heads(published_heads, 3)),
             ),
-            "push towards the wrong name": (
+            "against it": (
                 listing(negative_heads),
                 listing(top_heads(published_heads, 3, smallest=True)),
             ),
@@ -529,7 +527,7 @@ print(
 )
 sizes, threshold = by_head.flatten().abs(), 0.1
 large = sizes[sizes > threshold]
-print(
+say(
     f"Of {len(sizes)} heads, {len(large)} move the logit difference by more than {threshold};"
     f" together they make up {large.sum() / sizes.sum():.1%} of all the movement (signs ignored)."
 )
@@ -656,7 +654,7 @@ plain_movers = [
     for head in positive_heads
     if describe(head).endswith("looks most at IO and mostly raises the right name.")
 ]
-print(
+say(
     "Name movers in the plain sense (look at IO, raise it) among the top heads:"
     f" {plain_movers or 'none'}."
 )
@@ -721,12 +719,15 @@ published_scores = {
     "duplicate token": published_heatmap("score_duplicate_token"),
     "induction": published_heatmap("score_induction"),
 }
-rows = {}
+strongest, how_many = {}, {}
 for kind, score in scores.items():
     theirs = published_scores[kind]
-    rows[f"strongest {kind} heads"] = (listing(top_heads(score, 3)), listing(top_heads(theirs, 3)))
-    rows[f"{kind} heads (score > 0.5)"] = (int((score > 0.5).sum()), int((theirs > 0.5).sum()))
-print(beside_published(rows, model.cfg.model_name))
+    strongest[kind] = (listing(top_heads(score, 3)), listing(top_heads(theirs, 3)))
+    how_many[kind] = (int((score > 0.5).sum()), int((theirs > 0.5).sum()))
+print("The strongest heads of each kind, by score:")
+print(beside_published(strongest, model.cfg.model_name))
+print("\nHow many heads score above 0.5:")
+print(beside_published(how_many, model.cfg.model_name))
 
 
 # %%
@@ -773,7 +774,7 @@ for head in positive_heads + negative_heads:
 
 # %%
 def patched_logit_diff(layer: int, position: int) -> Float[Tensor, ""]:
-    """Normalised logit difference of the corrupted run with one residual stream vector from the clean run."""
+    """Normalised logit difference of the corrupted run with one vector from the clean run."""
 
     def patch(
         resid: Float[Tensor, "batch pos d_model"], hook
@@ -790,10 +791,8 @@ no_op, full = patched_logit_diff(0, changed_position - 1), patched_logit_diff(0,
 torch.testing.assert_close(no_op.item(), 0.0, atol=1e-4, rtol=0)
 torch.testing.assert_close(full.item(), 1.0, atol=1e-4, rtol=0)
 print(f"the runs differ at {prompts.position_labels[changed_position]!r}")
-print(
-    f"patching a position that is the same in both: {no_op:.3f}; patching the changed token:"
-    f" {full:.3f}"
-)
+print(f"patching a position that is the same in both: {no_op:.3f}")
+print(f"patching the changed token: {full:.3f}")
 
 # %% [markdown]
 # ### Every layer, every position
@@ -924,10 +923,10 @@ for kind, ours, theirs in [
     ("attention", attn_patching, published_heatmap("patch_attn_out")),
     ("MLPs", mlp_patching, published_heatmap("patch_mlp_out")),
 ]:
-    print(f"{kind}, this run: {strongest_cells(ours, prompts.position_labels)}")
-    print(f"{kind}, GPT-2 small (published): {strongest_cells(theirs, published_labels)}")
+    say(f"{kind}, this run: {strongest_cells(ours, prompts.position_labels)}")
+    say(f"{kind}, GPT-2 small (published): {strongest_cells(theirs, published_labels)}")
 first_mlps = mlp_patching[:3, changed_position]
-print(
+say(
     "The first three MLPs at the changed token restore"
     f" {', '.join(f'{value:.3f}' for value in first_mlps)}: early MLPs can matter because they work"
     " out what the token there is, which is all that was changed."
@@ -954,12 +953,12 @@ head_map(
 important_heads = top_heads(head_patching, 8, by_size=True)
 published_patching = published_heatmap("patch_head_z")
 published_important = top_heads(published_patching, 8, by_size=True)
-print(f"GPT-2 small (published): {listing(published_important)}")
-print(f"this run ({model.cfg.model_name}): {listing(important_heads)}")
+say(f"GPT-2 small (published): {listing(published_important)}")
+say(f"this run ({model.cfg.model_name}): {listing(important_heads)}")
 print("\nhead      restores  writes directly  so it")
 for head in important_heads:
     direct = by_head[head.layer, head.head].item()
-    # A clean head's direct effect replaces its corrupted one; on the normalised scale that is about this much.
+    # A clean head's direct effect replaces its corrupted one: about this much, normalised.
     directly = direct / clean_logit_diff.item()
     role = (
         "mostly writes the answer itself"
@@ -993,7 +992,7 @@ _, corrupted_cache = model.run_with_cache(prompts.corrupted_tokens)
 
 
 def values_of(run, layer: int, head: int) -> Float[Tensor, "batch pos d_head"]:
-    """What a head can read at each position. Heads may share their values with others of a group."""
+    """What a head can read at each position. Heads of one group may share their values."""
     return run["v", layer][:, :, head // query_heads_per_value]
 
 
@@ -1072,8 +1071,8 @@ print("head      whole   values  pattern  matters for")
 for head in sorted(important_heads):
     v, p = value_patching[head.layer, head.head], pattern_patching[head.layer, head.head]
     print(
-        f"{head.name:8} {head.value:+6.3f}   {v:+6.3f}   {p:+6.3f} "
-        f" {which_part(head.layer, head.head)}"
+        f"{head.name:8} {head.value:+6.3f}   {v:+6.3f}   {p:+6.3f}  "
+        f"{which_part(head.layer, head.head)}"
     )
 for part in ("what it reads (values)", "where it looks (pattern)", "both"):
     such = [head.name for head in sorted(important_heads) if which_part(*head[:2]) == part]
@@ -1121,7 +1120,10 @@ for role, heads in published_circuit().items():
 
 # %%
 def path_effects(receiver: Head) -> Float[Tensor, "input layer head"]:
-    """Effect of each earlier head through query, key and value of the receiver; 1 is the whole difference."""
+    """Effect of each earlier head through the receiver's query, key and value.
+
+    1 is the whole difference between clean and corrupted.
+    """
     metric = LogitDiff(prompts.answer_tokens)
     runs = prompts.corrupted_tokens, prompts.tokens
     return normalise_sweep(
@@ -1171,19 +1173,19 @@ def strongest_paths(
 
 
 def report_paths(receiver: Head, effects: Float[Tensor, "input layer head"]) -> list[tuple]:
-    """Print the strongest paths into a head, of 0.01 or more, and whether all paths account for its effect."""
+    """Print the strongest paths into a head, of 0.01 or more, and the sum of all paths."""
     paths = [path for path in strongest_paths(effects, receiver, 4) if abs(path[0].value) >= 0.01]
     for sender, name, _ in paths:
         print(f"{sender.name:8} -> {name:5} of {receiver.name:8} {sender.value:+.3f}")
     if not paths:
         print(f"no single path into {receiver.name} restores as much as 0.01")
-    print(
+    say(
         f"sum of all such single paths into {receiver.name}: {effects.sum():+.3f} (query"
         f" {effects[0].sum():+.3f}, key {effects[1].sum():+.3f}, value {effects[2].sum():+.3f});"
         f" patching the head itself: {receiver.value:+.3f}"
     )
     if effects.abs().sum() < abs(receiver.value) / 2:
-        print(
+        say(
             f"So hardly any head speaks to {receiver.name} directly: what makes it differ between"
             " the runs reaches it from the changed token's embedding and from MLPs (which may have"
             " listened to heads before)."
@@ -1271,7 +1273,7 @@ def role_of(position: int) -> str:
 
 
 def mostly_looks_at(head: Head, position: int) -> tuple[str, float]:
-    """The role that gets most of a head's attention from a position, and how much, averaged over prompts."""
+    """The role that a head looks at most from a position, and how much, averaged over prompts."""
     pattern = cache["pattern", head.layer][:, head.head, position]  # [prompt, source]
     shares = {
         name: pattern.gather(1, where[:, None].to(pattern.device)).mean().item()
@@ -1285,8 +1287,8 @@ print("head      acts at  looks there mostly at (but for the first token)  known
 for head in ordered:
     place, share = mostly_looks_at(head, acts_at(head))
     print(
-        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15}"
-        f" {share:6.3f}{'':27}{known_kind(head)}"
+        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15} "
+        f"{share:6.3f}{'':27}{known_kind(head)}"
     )
 
 # %% [markdown]
@@ -1317,7 +1319,7 @@ circuit_graph(
         model.cfg.n_layers + 1: "output",
     },
 )
-print(
+say(
     f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1"
     " on the logits; the rest of the logit difference goes other ways."
 )
@@ -1328,25 +1330,25 @@ out_of_it = [path for path in paths_to_writers if path[0][:2] == middle[:2]]
 if out_of_it:
     first, first_input, _ = into_it
     _, middle_input, last = max(out_of_it, key=lambda path: abs(path[0].value))
-    print(
+    say(
         f"The strongest single links, joined: {first.name} (known kind: {known_kind(first)}) ->"
         f" {first_input} of {middle.name} -> {middle_input} of {last.name} -> logits."
     )
 right, wrong = on_right[top_writer[:2]].item(), on_wrong[top_writer[:2]].item()
-print(
-    f"The largest writer adds {right:+.3f} to the right name and {wrong:+.3f} to the wrong one: ",
-    end="",
-)
 if right - wrong < 0:
-    print("it works against the answer.")
+    verdict = "it works against the answer."
 elif wrong < 0 and abs(wrong) > abs(right):
-    print("inhibition of the repeated name, as in hypothesis A, done at the output itself.")
+    verdict = "inhibition of the repeated name, as in hypothesis A, done at the output itself."
 elif right > abs(wrong):
-    print(
+    verdict = (
         "it mostly raises the right name, so if the repeated one is inhibited, that happens before."
     )
 else:
-    print("it raises both names, or lowers both, and the right one a little less or more.")
+    verdict = "it raises both names, or lowers both, and the right one a little less or more."
+say(
+    f"The largest writer adds {right:+.3f} to the right name and {wrong:+.3f} to the wrong one:"
+    f" {verdict}"
+)
 
 # %% [markdown]
 # The published circuit of GPT-2 small, for comparison, with the roles that the paper gives to its heads, and how our own
@@ -1371,13 +1373,13 @@ for role, heads in published_circuit().items():
 
 # %%
 captured = sum(abs(head.value) for head in important_heads)
-print(
+say(
     f"The {len(important_heads)} heads of largest effect sum to {captured:.2f} of the logit"
     f" difference restored one at a time (absolute values), all {head_patching.numel()} heads to"
     f" {head_patching.abs().sum():.2f}."
 )
 unexplained = [head.name for head in important_heads if known_kind(head) == "none of the three"]
-print(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
+say(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
 
 # %% [markdown]
 # ## 14. Early heads are induction heads?!
@@ -1394,7 +1396,7 @@ print(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
 
 # %%
 def attention_at_S2(source: Int[Tensor, " batch"]) -> Float[Tensor, "layer head"]:
-    """Average attention from the second mention of the subject to a given position of each prompt."""
+    """Average attention from the second mention of the subject to a position of each prompt."""
     rows, destination = torch.arange(len(prompts)), prompts.positions["S2"]
     return torch.stack(
         [cache["pattern", layer][rows, :, destination, source].mean(0) for layer in layers]
@@ -1426,7 +1428,7 @@ def correlation(x: Tensor, y: Tensor) -> float:
 
 for kind, attention in on_task.items():
     agreement = correlation(scores[kind], attention)
-    print(
+    say(
         f"{kind}: correlation over all heads {agreement:+.2f}: the score accounts for"
         f" {agreement**2:.0%} of how much heads differ in this here. Highest scores:"
     )
@@ -1465,7 +1467,7 @@ print(
 )
 for head in before_the_end:
     where = prompts.position_labels[acts_at(head)]
-    print(
+    say(
         f"    {head.name}: restores {head.value:+.3f}, acts at {where}; known kind:"
         f" {known_kind(head)}; looks with {on_task['induction'][head[:2]]:.2f} at the token after"
         f" S1 and adds {push[head[:2]]:+.2f} to its logit"
@@ -1474,21 +1476,21 @@ inducing = [head for head in before_the_end if known_kind(head).startswith("indu
 even_at_S2 = (1 / (prompts.positions["S2"] + 1)).mean()  # of each position that S2 can see
 at_work = [head for head in inducing if on_task["induction"][head[:2]] > 2 * even_at_S2]
 if at_work:
-    print(
+    say(
         f"\nYes, with a question mark: {', '.join(head.name for head in at_work)}"
         f" matter{'s' if len(at_work) == 1 else ''} for the answer, looking where an induction head"
         " would look. What followed the first mention is of no use at the end; that an earlier"
         " copy was *found* can be, since it tells later heads that this name is repeated."
     )
 elif inducing:
-    print(
+    say(
         f"\n{', '.join(head.name for head in inducing)} would be of the kind, and matters, but does"
         " not look there on our prompts."
     )
 else:
     print("\nIn this run no induction head is among the early heads that matter.")
 unused = [head for head in top_heads(scores["induction"], 5) if abs(head_patching[head[:2]]) < 0.05]
-print(
+say(
     f"Of the five highest induction scores, {len(unused)} belong to heads that restore less than"
     " 0.05 here" + (f": {', '.join(head.name for head in unused)}." if unused else ".")
 )
@@ -1595,10 +1597,8 @@ scale_after = ablated_cache["ln_final.hook_scale"][:, -1, 0]
 ratio = (scale_before / scale_after).mean().item()
 print(f"layer norm scale before: {', '.join(f'{scale:.2f}' for scale in scale_before)}")
 print(f"layer norm scale after:  {', '.join(f'{scale:.2f}' for scale in scale_after)}")
-print(
-    f"before / after {ratio:.3f}; GPT-2 small (published)"
-    f" {published_value('ln_scale_ratio_average'):.3f}"
-)
+published_ratio = published_value("ln_scale_ratio_average")
+print(f"before / after {ratio:.3f}; GPT-2 small (published) {published_ratio:.3f}")
 
 at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions).reshape(
     by_head.shape
@@ -1628,41 +1628,40 @@ helped = [h for h in top_heads(head_changes, 4) if h.value > 0.1]
 hurt = [h for h in top_heads(head_changes, 4, smallest=True) if h.value < -0.1]
 published_loss = published_value("logit_diff_average") - published_value("ablation_logit_diff")
 published_share = published_value("top_name_mover_direct_attribution")
-print(
+say(
     f"GPT-2 small (published): silencing {published_value('top_name_mover')} costs"
     f" {published_loss:.2f}, though it writes {published_share:.2f}:"
     f" {1 - published_loss / published_share:.1%} is made up for by others."
 )
-print(
+say(
     f"This run: silencing {silenced.name} costs {-total_change:.2f}, and it writes"
     f" {silenced.value:.2f}."
 )
 by_heads, by_mlps = (account[part] / silenced.value for part in ("other heads", "MLPs"))
 in_all = 1 + total_change / silenced.value
-print(
-    f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale:"
-    f" {in_all:+.1%}.",
-    end=" ",
-)
 stepped_in = max(by_heads, by_mlps) > 0.1
 if in_all > 0.1:
-    print("There is backup.")
-elif in_all > -0.1:
-    print(
+    verdict = "There is backup."
+elif in_all > -0.1 and stepped_in:
+    verdict = (
         "Some parts step in, others fall back by about as much: in sum there is no backup to"
         " speak of."
-        if stepped_in
-        else "Nothing steps in, and the loss is about what was predicted."
     )
-else:
-    print(
+elif in_all > -0.1:
+    verdict = "Nothing steps in, and the loss is about what was predicted."
+elif stepped_in:
+    verdict = (
         "Some parts step in, but others fall back by more: in sum the loss is larger than"
         " predicted."
-        if stepped_in
-        else "Instead of stepping in, the rest falls back too."
     )
-print(f"Heads that now do more for the answer: {listing(helped) or 'none by more than 0.1'}.")
-print(f"Heads that now do less for it: {listing(hurt) or 'none by more than 0.1'}.")
+else:
+    verdict = "Instead of stepping in, the rest falls back too."
+say(
+    f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale:"
+    f" {in_all:+.1%}. {verdict}"
+)
+say(f"Heads that now do more for the answer: {listing(helped) or 'none by more than 0.1'}.")
+say(f"Heads that now do less for it: {listing(hurt) or 'none by more than 0.1'}.")
 attention = attention_from_end(silenced)
 looks = (
     f"{silenced.name} looks with {attention['S2']:.2f} at the second subject, {attention['IO']:.2f}"
@@ -1670,17 +1669,17 @@ looks = (
 )
 right, wrong = on_right[silenced[:2]], on_wrong[silenced[:2]]
 if attention["S2"] > max(attention["IO"], 2 * even_share) and wrong < -abs(right):
-    print(
+    say(
         f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the"
         " inhibition of the wrong name, and heads that copy the right one do another job."
     )
 elif attention["IO"] > max(attention["S2"], 2 * even_share) and right > abs(wrong):
-    print(
+    say(
         f"{looks} and raises the right name, as GPT-2 small's does: a head that copies the same"
         " name could stand in for it."
     )
 else:
-    print(f"{looks}: neither a name mover nor an inhibitor in the plain sense.")
+    say(f"{looks}: neither a name mover nor an inhibitor in the plain sense.")
 
 # %% [markdown]
 # **Why would other heads change at all?** Dropout, which silences parts at random during training, would be a reason to

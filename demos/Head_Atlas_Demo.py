@@ -65,6 +65,7 @@ from helpers.ioi import reference_prompts
 from helpers.models import load_model
 from helpers.plotting import attention_patterns, head_names, imshow, line, scatter
 from helpers.reference import beside_published
+from helpers.wording import say
 
 _ = torch.set_grad_enabled(False)
 
@@ -78,12 +79,12 @@ _ = torch.set_grad_enabled(False)
 # %%
 model = load_model()
 atlas, was_stored = load_or_build(model, "atlas")
-print(
+say(
     f"{atlas.info['model']}: {len(atlas.table)} heads in {atlas.info['n_layers']} layers,"
     f" {len(atlas.scores)} scores, {'stored' if was_stored else 'measured just now'}"
 )
 for score, reason in atlas.info["unavailable"].items():
-    print(f"  not to be had for this model: {score} ({reason})")
+    say(f"  not to be had for this model: {score} ({reason})")
 
 # %% [markdown]
 # ### What the scores are
@@ -169,7 +170,7 @@ sortable_table(atlas, by="induction", count=12)
 
 # %%
 def maps(scores: list[str], title: str, value_name: str, limits: tuple[float, float]) -> None:
-    """Layer × head maps side by side, of those scores that the atlas has, and the top heads of each."""
+    """Layer × head maps of those scores that the atlas has, and the top heads of each."""
     scores = [score for score in scores if score in atlas.scores]
     imshow(
         torch.stack([atlas.score(score) for score in scores]),
@@ -292,7 +293,7 @@ for title, heads in [("look most", lookers), ("write most", writers)]:
         writes = atlas.score("induction_logit")[head[:2]].item()
         print(f"  {head.name:8} looks {looks:6.3f}  writes {writes:+7.3f} logits")
 both = {head[:2] for head in lookers} & {head[:2] for head in writers}
-print(
+say(
     f"In both lists: {', '.join(f'L{layer}H{head}' for layer, head in sorted(both)) or 'none'} of"
     " five."
 )
@@ -419,9 +420,8 @@ show_kinds(
     prompts.tokens,
     "In the task: heads that favour the right name and the wrong one",
 )
-print(
-    f"\nprompt: {prompts.prompts[0]} … right:{prompts.answers[0][0]}, wrong:{prompts.answers[0][1]}"
-)
+right, wrong = prompts.answers[0]
+print(f"\nprompt: {prompts.prompts[0]} … right:{right}, wrong:{wrong}")
 
 # %% [markdown]
 # ## 7. Across models
@@ -496,7 +496,7 @@ for score in ("previous_token", "induction"):
 # **Which heads are induction heads here?**
 
 # %%
-print([f"{head.name} {head.value:.3f}" for head in heads_of_kind(atlas, "induction")])
+say(", ".join(f"{head.name} {head.value:.3f}" for head in heads_of_kind(atlas, "induction")))
 
 # %% [markdown]
 # **Is this head anything known?** Ask it of the heads that matter most for the task when they are patched.
@@ -526,7 +526,7 @@ for head in [*heads_of_kind(atlas, "induction")[:3], *important[:4]]:
 known = [head for head in everyone if is_known(atlas, *head)] or everyone
 pairs = [(Head(*head, 0.0), most_similar(atlas, atlas, *head)[0]) for head in known]
 head, twin = min(pairs, key=lambda pair: pair[1].value)
-print(
+say(
     f"{head.name} and {twin.name}, distance {twin.value:.3f}:"
     f" {', '.join(is_known(atlas, *head[:2])) or 'no kind'}"
 )
@@ -563,7 +563,7 @@ contradictions = {
     ),
 }
 for what, heads in contradictions.items():
-    print(f"{what}: {', '.join(heads['name'].head(8)) or 'none'}{' …' if len(heads) > 8 else ''}")
+    say(f"{what}: {', '.join(heads['name'].head(8)) or 'none'}{' …' if len(heads) > 8 else ''}")
 
 # %% [markdown]
 # A head that favours the right name by *suppressing* the wrong one does, at the output, what a name mover does by
@@ -595,7 +595,7 @@ elif (
 ):
     print("It looks at the right name and copies it: a name mover in the plain sense.")
 else:
-    print(
+    say(
         "It fits neither story: not a plain copier of the right name, nor a plain suppressor of the"
         " other."
     )
@@ -624,10 +624,8 @@ measured = pattern_samples(model, passages(model), {"two_back": two_back}, progr
 ]
 for head in top_heads(measured.value, 5):
     previous = atlas.score("previous_token")[head[:2]].item()
-    print(
-        f"{head.name:8} {head.value:.3f} ± {measured.error[head[:2]]:.3f}   previous token:"
-        f" {previous:.3f}"
-    )
+    error = measured.error[head[:2]]
+    print(f"{head.name:8} {head.value:.3f} ± {error:.3f}   previous token: {previous:.3f}")
 print(f"null {measured.null:.3f}; {describe(two_back)['formula']}")
 
 # %% [markdown]

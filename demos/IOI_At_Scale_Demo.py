@@ -45,7 +45,6 @@ if "google.colab" in sys.modules:
     get_ipython().run_line_magic("pip", f"install -q git+{repository}")
 
 # %%
-import textwrap
 from collections import Counter
 
 import torch
@@ -67,6 +66,7 @@ from helpers.models import load_model
 from helpers.patching import patch_head_outputs, patch_sweep
 from helpers.plotting import head_names, intervals, scatter
 from helpers.reference import published_circuit
+from helpers.wording import say
 
 _ = torch.set_grad_enabled(False)
 model = load_model()
@@ -94,7 +94,7 @@ for order in ("ABBA", "BABA"):
     for prompt in [p for p, o in zip(sample.prompts, sample.order) if o == order][:3]:
         print(f"{order}: {prompt}")
 counts = Counter(zip(sample.frame.tolist(), sample.order))
-print(
+say(
     f"\n{len(screening)} prompts to choose with, {len(sample)} to measure with, of"
     f" {sample.tokens.shape[1]} tokens; {len(sample.frames)} frames x 2 orders,"
     f" {min(counts.values())} to {max(counts.values())} prompts of each."
@@ -102,7 +102,7 @@ print(
 try:
     sample_ioi(model, 10**9, seed=0)
 except ValueError as refusal:
-    print("\nAnd if one asks for too many:", textwrap.fill(str(refusal), 110), sep="\n")
+    say(f"\nAnd if one asks for too many:\n{refusal}")
 
 # %% [markdown]
 # Each prompt comes with three corrupted variants, for three questions:
@@ -167,10 +167,8 @@ groups = {"eight prompts": eight_diffs, f"sample of {len(sample)}": diffs}
 groups |= {"  ABBA": diffs[is_abba], "  BABA": diffs[~is_abba]}
 for name, values in groups.items():
     correct = mean_interval((values > 0).float())
-    print(
-        f"{name:28} {mean_interval(values)!s:24} {correct.value:.0%} [{correct.low:.0%},"
-        f" {correct.high:.0%}]"
-    )
+    ahead = f"{correct.value:.0%} [{correct.low:.0%}, {correct.high:.0%}]"
+    print(f"{name:28} {mean_interval(values)!s:24} {ahead}")
 
 # %% tags=["thumbnail"]
 titles = [
@@ -216,9 +214,9 @@ else:
         "outside the sample's interval, whose mean lies outside theirs: they are prompts of another"
         " kind"
     )
-print(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
+say(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
 if whole.low <= 0:
-    print(
+    say(
         "This model does not clearly do the task. Everything below is a share of next to nothing,"
         " and means nothing."
     )
@@ -226,19 +224,19 @@ if whole.low <= 0:
 assert torch.equal(sample.frame[is_abba], sample.frame[~is_abba])
 order_gap = mean_interval(diffs[is_abba] - diffs[~is_abba])
 if order_gap.low <= 0 <= order_gap.high:
-    print(
+    say(
         f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be"
         " seen."
     )
 else:
     easier = "ABBA" if order_gap.value > 0 else "BABA"
-    print(
+    say(
         f"ABBA minus BABA: {order_gap}. {easier} is easier for this model: which name comes first"
         " matters, and an average over both orders describes neither."
     )
 means_of_frames = torch.stack([diffs[sample.frame == frame].mean() for frame in range(len(titles))])
 for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
-    print(f"{means_of_frames[extreme]:+.2f} in: {titles[extreme]}")
+    say(f"{means_of_frames[extreme]:+.2f} in: {titles[extreme]}")
 
 # %% [markdown]
 # *What it does not show.* That the model does the task the *same way* in all of these sentences. A large difference
@@ -321,7 +319,7 @@ scatter(
 both = torch.stack([eight_attribution.flatten(), attribution_share.value.flatten()])
 clear = (attribution_share.low > 0.001) | (attribution_share.high < -0.001)
 print(f"Correlation between the two over all heads: {torch.corrcoef(both)[0, 1]:.2f}")
-print(
+say(
     f"Heads whose interval leaves out zero by more than a thousandth: {int(clear.sum())} of"
     f" {clear.numel()}. With intervals of 95 %, about {clear.numel() // 20} would leave it out if"
     " no head did anything, so 'significant' is not 'important'."
@@ -335,7 +333,7 @@ print(
 
 # %%
 def restored(prompts) -> Float[Tensor, "layer head prompt"]:
-    """What each head's clean output adds to the logit difference of the prompts with swapped subject."""
+    """What each head's clean output adds to the logit difference if the subject is swapped."""
     corrupted = prompts.swapped_subject
     metric = LogitDiff(prompts.answer_tokens, per_prompt=True)
     values = patch_sweep(model, corrupted, prompts.tokens, "z", metric)
@@ -383,8 +381,8 @@ patched = patch_head_outputs(
     positions=range(int(sample.positions["S2"].min()), sample.tokens.shape[1]),  # all equal before
 )
 overlooked = [name_of(head) for head in screening_top if head not in eight_top]
-print(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
-print(
+say(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
+say(
     "Among the eight strongest on the screening prompts, but not on the eight:"
     f" {', '.join(overlooked) or 'none'}."
 )
@@ -471,12 +469,12 @@ for name, (before, _, _) in findings.items():
     overall, abba, baba = verdicts[name]
     print(f"{name:22} {before:+6.2f}   {measured[name]!s:22} {overall:10} {abba:10} {baba}")
 tally = Counter(overall for overall, _, _ in verdicts.values())
-print(
+say(
     f"\nOf {len(findings)} findings, {tally['survives']} survive, {tally['weaker']} are weaker,"
     f" {tally['reversed']} reversed."
 )
 one_sided = [name for name, (overall, *parts) in verdicts.items() if parts != [overall, overall]]
-print(f"With another verdict in one of the orders: {', '.join(one_sided) or 'none'}.")
+say(f"With another verdict in one of the orders: {', '.join(one_sided) or 'none'}.")
 
 # %% [markdown]
 # In GPT-2 small's published account, the heads that write most attend to the *indirect object* and copy it. With hundreds
@@ -489,14 +487,14 @@ for head in writers:
 attended = looks[writers[0]].mean(-1)
 favourite = name_positions[int(attended.argmax())]
 if attended.max() < 2 * even_share:
-    print(
+    say(
         f"{name_of(writers[0])} looks at no name in particular, so GPT-2 small's account does not"
         " fit it."
     )
 elif favourite == "IO":
     print(f"{name_of(writers[0])} looks most at IO, as in GPT-2 small's account.")
 else:
-    print(
+    say(
         f"{name_of(writers[0])} looks most at {favourite}, on hundreds of prompts as on eight. This"
         " contradicts GPT-2 small's account: a head that copied the name it looks at would work"
         " for the wrong answer there."
@@ -552,7 +550,7 @@ frame_outputs = mean_outputs(model, everything.random_names, everything.frame)
 def run_gated(
     prompts, *settings: Float[Tensor, "layer prompt pos head"]
 ) -> Float[Tensor, "setting prompt"]:
-    """Logit difference of each prompt with all heads behind gates, for each setting of the gates."""
+    """Logit difference of each prompt with all heads behind gates, by setting of the gates."""
     means = frame_outputs[:, prompts.frame]
     return gated_logit_diffs(model, prompts.tokens, prompts.answer_tokens, settings, means)
 
@@ -565,7 +563,7 @@ def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt
 
 all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
 torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
-print(
+say(
     f"all gates open: {mean_interval(all_open)}, the whole model; all shut:"
     f" {mean_interval(all_shut)}"
 )
@@ -583,10 +581,10 @@ open_minus_shut = (all_open - all_shut).mean()
 total = contributions.sum((0, 2, 3)).mean()
 print(f"all contributions sum to {total:.2f}; open minus shut is {open_minus_shut:.2f}\n")
 for where, values in score.items():
+    helping, opposing = values.clamp(min=0).sum(), values.clamp(max=0).sum()
     print(
-        f"heads at {where:5} {values.sum():+6.2f}   for {values.clamp(min=0).sum():+6.2f}, ", end=""
+        f"heads at {where:5} {values.sum():+6.2f}   for {helping:+6.2f}, against {opposing:+6.2f}"
     )
-    print(f"against {values.clamp(max=0).sum():+6.2f}")
 print(f"elsewhere      {total - sum(values.sum() for values in score.values()):+6.2f}")
 
 # %% [markdown]
@@ -651,19 +649,19 @@ circuit_heads = {(node.layer, node.head) for node in circuit}
 if not reached:
     print("No number of parts at these positions keeps nine tenths; we go on with all of them.")
 top_helpful = curves["helpful first"].at(int(curves["helpful first"].value.argmax()))
-print(
+say(
     f"circuit: {len(circuit)} of {len(nodes)} parts, which are {len(circuit_heads)} of"
     f" {model.cfg.n_layers * model.cfg.n_heads} heads"
     f" ({len(circuit_heads) / (model.cfg.n_layers * model.cfg.n_heads):.0%})"
 )
 all_parts = curves["by size"].at(-1)
-print(
+say(
     f"all {len(nodes)} parts keep {all_parts}; what is missing to 1 is what heads do at unnamed"
     " positions"
 )
 published_heads = {head for heads in published_circuit().values() for head in heads}
 print(f"published circuit of GPT-2 small: {len(published_heads)} of 144 heads")
-print(
+say(
     f"Helpful parts alone reach {top_helpful} of the whole model's logit difference"
     + (
         ": more than the model itself, because what opposes the answer is missing. Better is not"
@@ -721,7 +719,7 @@ for name, share in by_order.items():
 agreement = torch.corrcoef(torch.stack([diffs, kept]))[0, 1]
 miss = (kept - diffs).abs().mean() / diffs.mean().abs()
 print(f"correlation over prompts: {agreement:.2f}")
-print(
+say(
     f"As a share of the model's average, the circuit misses by {miss:.0%} prompt by prompt, signs"
     f" ignored, and by {(kept - diffs).mean().abs() / diffs.mean().abs():.0%} on average. What the"
     " second leaves out of the first is errors that cancel."
@@ -774,7 +772,10 @@ _, patterns = model.run_with_cache(
 
 
 def looks_at(node: Node) -> tuple[str, Float[Tensor, " prompt"]]:
-    """The named position that gets most of a part's attention, and by how much more than twice an even share."""
+    """The named position that gets most of a part's attention, and its margin.
+
+    The margin is what this position gets beyond twice an even share.
+    """
     at = places(screening)
     pattern = patterns["pattern", node.layer][rows, node.head, at[node.where]]  # [prompt, source]
     shares = {name: pattern[rows, at[name]] for name in names_of_places[:-1]}
@@ -783,7 +784,10 @@ def looks_at(node: Node) -> tuple[str, Float[Tensor, " prompt"]]:
 
 
 def class_of(node: Node) -> tuple[str, bool]:
-    """Where a part acts and where it looks or what it does there; and whether that is clear of the border."""
+    """Where a part acts and where it looks or what it does there.
+
+    The second value tells whether that is clear of the border between classes.
+    """
     if node.where != "end":
         most, margin = looks_at(node)
         name = f"{node.where}, looks at {most if margin.mean() > 0 else 'elsewhere'}"
@@ -814,7 +818,7 @@ print(f"{len(unclear)} of {len(circuit)} parts could as well be in another class
 
 # %%
 def losses(intact: Tensor, without: list[Tensor]) -> Float[Tensor, "class prompt"]:
-    """What each knock-out takes from the logit difference of each prompt; all are settings of the gates."""
+    """What each knock-out (a setting of the gates) takes from each prompt's logit difference."""
     whole_run, *knocked_out = run_gated(sample, intact, *without)
     return whole_run - torch.stack(knocked_out)
 
@@ -859,10 +863,8 @@ def role_of(lost: Interval) -> str:
 
 print(f"{'class':32} {'lost from circuit':22} {'lost from model':22} in the circuit")
 for name in classes:
-    print(
-        f"{name:32} {lost_from_circuit[name]!s:22} {lost_from_model[name]!s:22}"
-        f" {role_of(lost_from_circuit[name])}"
-    )
+    lost = lost_from_circuit[name]
+    print(f"{name:32} {lost!s:22} {lost_from_model[name]!s:22} {role_of(lost)}")
 replaceable = [
     name
     for name in classes
@@ -881,26 +883,24 @@ missing = [theirs for ours, theirs in in_paper.items() if ours not in classes]
 beyond = [name for name in classes if name not in in_paper]
 idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
 open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
-print(
+say(
     "\nNeeded in the circuit, but half or more made up for in the whole model:"
     f" {'; '.join(replaceable) or 'none'}."
 )
-print(
-    f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}."
-)
-print(f"Uncertain: {'; '.join(open_question) or 'none'}.")
-print(
+say(f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}.")
+say(f"Uncertain: {'; '.join(open_question) or 'none'}.")
+say(
     "Classes of GPT-2 small's published circuit without a match by description:"
     f" {', '.join(missing) or 'none'}."
 )
-print(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
+say(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
 writing = "end, writes for it"
 if (
     writing in classes
     and lost_from_circuit[writing].low > 0.1
     and lost_from_model[writing].low > lost_from_circuit[writing].high / 2
 ):
-    print(
+    say(
         "GPT-2 small's writers have backups, published as heads that take over when they are gone."
         " Here, losing the writers costs the whole model more than half of what it costs the"
         " circuit: no such rescue on this scale."
@@ -915,7 +915,7 @@ elif together.high < faithfulness.low:
     says = "less than there is to lose. Classes stand in for each other."
 else:
     says = "no sign that classes depend on each other."
-print(
+say(
     f"The losses, one class at a time, add up to {together} of the logit difference, of which the"
     f" circuit keeps {faithfulness}: {says}"
 )
@@ -929,29 +929,27 @@ print(
 
 # %%
 print(
-    f"{model.cfg.model_name}, {len(sample)} prompts, {len(sample.frames)} frames, intervals of 95"
-    " %:\n"
+    f"{model.cfg.model_name}, {len(sample)} prompts of {len(sample.frames)} frames, 95 % intervals:"
 )
+print()
 accuracy = mean_interval((diffs > 0).float())
-print(
+say(
     f"- Logit difference {whole}; the right name is ahead on {accuracy.value:.0%}. ABBA minus BABA"
     f" is {order_gap}."
 )
-print(
+say(
     f"- Of the {len(findings)} eight-prompt findings, {tally['survives']} survive,"
     f" {tally['weaker']} are weaker and {tally['reversed']} reversed."
 )
-print(
+say(
     f"- A circuit of {len(circuit)} parts ({len(circuit_heads)} heads) keeps {faithfulness} of the"
     f" logit difference, and {agreement:.2f} is its correlation with the model over prompts. By"
     " order: " + ", ".join(f"{name} {share}" for name, share in by_order.items()) + "."
 )
 needed = [name for name in classes if role_of(lost_from_circuit[name]) == "needed"]
 opposing = [name for name in classes if role_of(lost_from_circuit[name]).startswith("opposes")]
-print(
-    f"- Needed: {'; '.join(needed) or 'no single class'}. Opposing:"
-    f" {'; '.join(opposing) or 'none'}."
-)
+say(f"- Needed: {'; '.join(needed) or 'no single class'}.")
+say(f"- Opposing: {'; '.join(opposing) or 'none'}.")
 
 # %% [markdown]
 # ### What remains open
