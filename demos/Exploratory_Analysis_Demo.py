@@ -1700,7 +1700,7 @@ else:
 # all again and says where they do not. On another model there is nothing to compare, and it says that.
 
 # %%
-print(published_comparison(model))
+say(published_comparison(model))
 
 # %% [markdown]
 # ## 17. Exercises

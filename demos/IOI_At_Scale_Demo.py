@@ -421,7 +421,8 @@ def verdict(before: float, now: Interval) -> str:
 
 
 opponents = [head[:2] for head in top_heads(eight_attribution, 3, smallest=True)]
-# What was found: the value on eight prompts, and for each prompt of the sample the value and what it is a share of.
+# What was found: the value on eight prompts, and for each prompt of the sample the value and what
+# it is a share of.
 findings: dict[str, tuple[float, Tensor, Tensor]] = {}
 for head in writers + opponents:
     findings[f"{name_of(head)} writes"] = eight_attribution[head].item(), attribution[head], diffs
