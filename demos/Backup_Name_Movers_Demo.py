@@ -394,7 +394,7 @@ published_change = published_after - published_before
 published_top = top_heads(published_before, 1)[0]
 published_change[published_top.layer, published_top.head] = 0
 listed = ", ".join(
-    f"{h.name} {published_change[h.layer, h.head]:+.3f}"
+    f"{h.name}\N{NO-BREAK SPACE}{published_change[h.layer, h.head]:+.3f}"
     for h in top_heads(published_change.abs(), 6)
 )
 say(

@@ -144,7 +144,7 @@ _ = torch.set_grad_enabled(False)
 model = load_model()
 say(
     f"{model.cfg.model_name}: {model.cfg.n_layers} layers of {model.cfg.n_heads} attention heads, "
-    f"residual stream of width {model.cfg.d_model}, vocabulary of {model.cfg.d_vocab} tokens"
+    f"residual stream {model.cfg.d_model} wide, vocabulary of {model.cfg.d_vocab} tokens"
 )
 
 # %% [markdown]
@@ -506,8 +506,8 @@ published_heads = published_heatmap("head_attribution")
 
 
 def listing(heads) -> str:
-    """Names and values, such as L0H1 +0.50."""
-    return ", ".join(f"{head.name} {head.value:+.3f}" for head in heads)
+    """Names and values, such as L0H1 +0.50, that no line break parts."""
+    return ", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:+.3f}" for head in heads)
 
 
 print(

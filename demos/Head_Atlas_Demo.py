@@ -496,7 +496,8 @@ for score in ("previous_token", "induction"):
 # **Which heads are induction heads here?**
 
 # %%
-say(", ".join(f"{head.name} {head.value:.3f}" for head in heads_of_kind(atlas, "induction")))
+found = heads_of_kind(atlas, "induction")
+say(", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:.3f}" for head in found))
 
 # %% [markdown]
 # **Is this head anything known?** Ask it of the heads that matter most for the task when they are patched.
