@@ -111,9 +111,8 @@ head_outputs = written_by_heads(cache)
 by_prompt = residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
 by_prompt = by_prompt.reshape(n_layers, n_heads, len(prompts))
 by_head = by_prompt.mean(-1)
-raises_right = residual_stack_to_logit_diff(head_outputs, cache, on_right).reshape(
-    n_layers, n_heads
-)
+raises_right = residual_stack_to_logit_diff(head_outputs, cache, on_right)
+raises_right = raises_right.reshape(n_layers, n_heads)
 
 
 def attention_to(
@@ -792,9 +791,8 @@ def random_votes(logits: float) -> Float[Tensor, "draw prompt d_model"]:
 # over several draws).
 
 # %%
-tested = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][
-    :3
-] + ablated_heads
+most_negative = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][:3]
+tested = most_negative + ablated_heads
 tested += [part for found in reacting.values() for part in found]
 tested = sorted({part[:2] for part in tested if part.layer > 0})
 tested = [Head(layer, head, by_head[layer, head].item()) for layer, head in tested]

@@ -607,11 +607,9 @@ def attention_from_end(head) -> dict[str, float]:
     }
 
 
-on_right = residual_stack_to_logit_diff(head_outputs, cache, answer_directions[:, 0]).reshape(
-    by_head.shape
-)
-on_wrong = residual_stack_to_logit_diff(head_outputs, cache, answer_directions[:, 1]).reshape(
-    by_head.shape
+on_right, on_wrong = (
+    residual_stack_to_logit_diff(head_outputs, cache, direction).reshape(by_head.shape)
+    for direction in answer_directions.unbind(1)
 )
 torch.testing.assert_close(on_right - on_wrong, by_head, atol=1e-4, rtol=1e-4)
 
@@ -627,9 +625,8 @@ for head in positive_heads + negative_heads:
 
 
 # %%
-even_share = (
-    1 / prompts.tokens.shape[1]
-)  # of each position, for a head that looks at all of them alike
+# Of each position, for a head that looks at all of them alike.
+even_share = 1 / prompts.tokens.shape[1]
 
 
 def describe(head) -> str:
@@ -873,13 +870,10 @@ def hand_over(values: Float[Tensor, "layer pos"], position: int) -> dict[str, ob
 
 published_labels = published()["axes"]["position_labels"]
 published_resid = published_heatmap("patch_resid_pre")
-published_changed = int(
-    published_resid[0].argmax()
-)  # before the first layer, this restores everything
-ours, theirs = (
-    hand_over(resid_patching, changed_position),
-    hand_over(published_resid, published_changed),
-)
+# Before the first layer, the changed position restores everything.
+published_changed = int(published_resid[0].argmax())
+ours = hand_over(resid_patching, changed_position)
+theirs = hand_over(published_resid, published_changed)
 print(beside_published({what: (ours[what], theirs[what]) for what in ours}, model.cfg.model_name))
 
 # %% [markdown]
@@ -1090,8 +1084,8 @@ print("GPT-2 small (published)      values  pattern  (sums over heads, signs ign
 for role, heads in published_circuit().items():
     layers_of, heads_of = zip(*heads)
     print(
-        f"{role:26} {by_values[layers_of, heads_of].sum():8.3f}"
-        f" {by_pattern[layers_of, heads_of].sum():8.3f}"
+        f"{role:26} {by_values[layers_of, heads_of].sum():8.3f} "
+        f"{by_pattern[layers_of, heads_of].sum():8.3f}"
     )
 
 # %% [markdown]
@@ -1600,10 +1594,8 @@ print(f"layer norm scale after:  {', '.join(f'{scale:.2f}' for scale in scale_af
 published_ratio = published_value("ln_scale_ratio_average")
 print(f"before / after {ratio:.3f}; GPT-2 small (published) {published_ratio:.3f}")
 
-at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions).reshape(
-    by_head.shape
-)
-head_changes = at_same_scale - by_head
+at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions)
+head_changes = at_same_scale.reshape(by_head.shape) - by_head
 head_changes[silenced[:2]] = 0
 components_ablated = ablated_cache.decompose_resid(layer=-1, pos_slice=-1)
 component_changes = (

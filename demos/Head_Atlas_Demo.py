@@ -620,9 +620,8 @@ def two_back(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "ba
     return pattern.diagonal(-2, dim1=-2, dim2=-1).mean(-1)
 
 
-measured = pattern_samples(model, passages(model), {"two_back": two_back}, progress=False)[
-    "two_back"
-]
+samples = pattern_samples(model, passages(model), {"two_back": two_back}, progress=False)
+measured = samples["two_back"]
 for head in top_heads(measured.value, 5):
     previous = atlas.score("previous_token")[head[:2]].item()
     error = measured.error[head[:2]]
