@@ -155,6 +155,7 @@ def test_a_card_has_every_score_with_error_rank_and_meaning(page, atlas, head):
     name = f"L{head[0]}H{head[1]}"
     page.get_by_role("link", name=name, exact=True).click()
     expect(page).to_have_url(re.compile(rf"#{name}$"))
+    expect(card(page)).to_be_visible()
     entries = card(page).locator(".atlas-score").all()
     assert [entry.get_attribute("data-score") for entry in entries] == atlas.scores
     for score, entry in zip(atlas.scores, entries, strict=True):
