@@ -38,6 +38,21 @@ def test_title_and_promise_are_the_first_cells(demos):
     assert demos[0].short_title == "One"
 
 
+def test_the_order_is_the_readmes(tmp_path):
+    for name in ("A_Demo", "B_Demo", "C_Demo", "D_Demo"):
+        write(tmp_path, name, OPENING)
+    guide = "![a picture](demos/A_Demo.png) [third](demos/C_Demo.ipynb), [first](demos/B_Demo.ipynb)"
+    order = [demo.name for demo in site.read_demos(tmp_path, guide)]
+    assert order == ["C_Demo", "B_Demo", "A_Demo", "D_Demo"]
+    assert [demo.name for demo in site.read_demos(tmp_path)] == ["A_Demo", "B_Demo", "C_Demo", "D_Demo"]
+
+
+def test_our_readme_begins_with_the_exploratory_analysis():
+    root = Path(__file__).parents[1]
+    order = site.read_demos(root / "demos", (root / "README.md").read_text(encoding="utf-8"))
+    assert order[0].name == "Exploratory_Analysis_Demo"
+
+
 def test_links_replace_the_badge_and_say_whose_outputs_these_are(demos):
     first = site.web_notebook(demos[0], "o/n", ["One_Demo.ipynb"]).cells[0].source
     assert "![" not in first

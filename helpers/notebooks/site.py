@@ -72,13 +72,20 @@ class Demo:
         return thumbnail.read_bytes() if thumbnail.is_file() else None
 
 
-def read_demos(folder: Path) -> list[Demo]:
-    """The notebooks of a folder, by name.
+def read_demos(folder: Path, guide: str = "") -> list[Demo]:
+    """The notebooks of a folder, in the order in which a text links to them; others follow by name.
+
+    Args:
+        folder: of notebooks.
+        guide: the text, here the README, in which a reader meets them in a sensible order.
 
     Raises:
         ValueError: if there is none, or one does not begin with a title and a paragraph.
     """
-    demos = [Demo(path, nbformat.read(path, as_version=4)) for path in sorted(folder.glob("*.ipynb"))]
+    paths = sorted(folder.glob("*.ipynb"))
+    linked = {path: guide.find(f"{path.name})") for path in paths}
+    paths.sort(key=lambda path: linked[path] if linked[path] >= 0 else len(guide))
+    demos = [Demo(path, nbformat.read(path, as_version=4)) for path in paths]
     if not demos:
         raise ValueError(f"No notebook in {folder}; run `make render` first.")
     for demo in demos:
@@ -176,15 +183,22 @@ def stage(demos: list[Demo], atlas: AtlasPage | None, repository: str, source: P
     (source / "index.md").write_text(index(pages, repository), encoding="utf-8")
 
 
-def build(demos: Path, config: Path, out: Path, repository: str) -> None:
+def build(demos: Path, config: Path, out: Path, repository: str, guide: str = "") -> None:
     """Make the site in a folder of its own, then put it in the old one's place.
+
+    Args:
+        demos: folder of notebooks, and of the head atlas.
+        config: folder with Sphinx's ``conf.py`` and static files.
+        out: folder to write into.
+        repository: owner/name.
+        guide: sets the order of the notebooks, see :func:`read_demos`.
 
     Raises:
         ValueError: for a folder without notebooks, a notebook without a title, or an atlas whose files
             do not belong together.
         RuntimeError: if Sphinx reports a warning or an error.
     """
-    found, atlas = read_demos(demos), read_atlas_page(demos / "atlas")
+    found, atlas = read_demos(demos, guide), read_atlas_page(demos / "atlas")
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     stage(found, atlas, repository, work / "source")
@@ -208,11 +222,15 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/site"), help="folder to write into")
     parser.add_argument("--pyproject", type=Path, default=Path("pyproject.toml"))
+    parser.add_argument(
+        "--readme", type=Path, default=Path("README.md"), help="its links set the order of the notebooks"
+    )
     options = parser.parse_args()
     try:
         repository = link_rules(options.pyproject).repository
-        build(options.demos, options.config, options.out, repository)
-    except (ValueError, RuntimeError) as error:
+        guide = options.readme.read_text(encoding="utf-8")
+        build(options.demos, options.config, options.out, repository, guide)
+    except (OSError, ValueError, RuntimeError) as error:
         sys.exit(str(error))
     print(f"wrote {options.out / 'index.html'}")
 

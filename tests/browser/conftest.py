@@ -80,6 +80,7 @@ def folder(tmp_path_factory) -> Path:
         ROOT / "helpers/notebooks/web",
         out,
         link_rules(ROOT / "pyproject.toml").repository,
+        guide=(ROOT / "README.md").read_text(encoding="utf-8"),
     )
     return out
 
