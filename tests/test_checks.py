@@ -53,13 +53,23 @@ def test_a_good_pair_has_no_problem() -> None:
     assert check_executed("a", made.notebook) == []
 
 
-def test_names_the_first_cell_that_differs() -> None:
-    made = demo()
-    made.notebook.cells[3].source = "print(other)"
-    (problem,) = check_pair("a.ipynb", made.notebook, made.source)
-    assert str(problem).startswith(
-        "a.ipynb, cell 3: the pair disagrees: notebook has 'print(other)', source has 'print(report)'."
-    )
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (new_code_cell("a = 1\nb = 3"), "notebook has line 2: 'b = 3', source has line 2: 'b = 2'"),
+        (new_code_cell("a = 1"), "notebook has nothing more, source has line 2: 'b = 2'"),
+        (new_code_cell("a = 1\nb = 2\nc"), "notebook has line 3: 'c', source has nothing more"),
+        (new_markdown_cell("a = 1\nb = 2"), "notebook has a markdown cell, source has a code cell"),
+        (
+            new_code_cell("a = 1\nb = 2", metadata={"tags": ["nbval-skip"]}),
+            "notebook has tags: nbval-skip, source has tags: none",
+        ),
+    ],
+)
+def test_says_what_tells_a_pair_apart(cell: NotebookNode, said: str) -> None:
+    source = "# %%\nx\n\n# %%\na = 1\nb = 2\n"
+    (problem,) = check_pair("a.ipynb", new_notebook(cells=[new_code_cell("x"), cell]), source)
+    assert str(problem).startswith(f"a.ipynb, cell 1: the pair disagrees: {said}. ")
 
 
 @pytest.mark.parametrize("at", [0, 3, 7])

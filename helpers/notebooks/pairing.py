@@ -18,21 +18,33 @@ from helpers.notebooks.provenance import folder_of_model, text_sha256
 _RENDER = "Edit the .py file, then run `make render`"
 
 
-def _content(cell: NotebookNode) -> tuple[str, str, list[str]]:
-    """Type, source and tags: a tag can switch off the comparison of outputs."""
-    return cell.cell_type, cell.source.strip(), sorted(cell.metadata.get("tags", []))
+def _parts(cell: NotebookNode | None) -> list[str]:
+    """All that a pair must agree in, in words. Tags too: one can switch off the comparison."""
+    if cell is None:
+        return []
+    tags = ", ".join(sorted(cell.metadata.get("tags", []))) or "none"
+    lines = enumerate(cell.source.strip().split("\n"), start=1)
+    return [
+        f"a {cell.cell_type} cell",
+        f"tags: {tags}",
+        *(f"line {number}: {line!r}" for number, line in lines),
+    ]
 
 
-def _first_line(cell: NotebookNode | None) -> str:
-    return repr((cell.source.strip().splitlines() or [""])[0]) if cell else "nothing"
+def _told_apart(old: NotebookNode | None, new: NotebookNode | None) -> str | None:
+    """The first thing in which a cell of the notebook is not the source's; None if there is none."""
+    for one, other in zip_longest(_parts(old), _parts(new), fillvalue="nothing more"):
+        if one != other:
+            return f"notebook has {one}, source has {other}"
+    return None
 
 
 def check_pair(name: str, notebook: NotebookNode, source: str) -> list[Problem]:
     """The first cell in which the two differ. After it all others may be shifted."""
     paired = jupytext.reads(source, fmt="py:percent")
     for index, (old, new) in enumerate(zip_longest(notebook.cells, paired.cells)):
-        if old is None or new is None or _content(old) != _content(new):
-            what = f"notebook has {_first_line(old)}, source has {_first_line(new)}"
+        what = _told_apart(old, new)
+        if what:
             return [Problem(name, f"the pair disagrees: {what}", _RENDER, index)]
     return []
 
