@@ -94,7 +94,9 @@ def first_and_count(differences: Iterable[Difference]) -> Iterator[Difference]:
 
 _TOKEN = re.compile(
     r"""
-      (?P<word>[^\W\d]\w*|\d+(?:\.\d+){2,})                 # L9H9, also a version such as 4.3.0
+      (?P<word>[^\W\d]\w*                                  # L9H9
+          | \d+(?:\.\d+){2,}                               # a version: 4.3.0
+          | \#[0-9a-fA-F]{6}(?!\w))                         # a colour: #100E73 is not 100e73
     | (?P<number>(?:(?<![\w.)\]])[-+])?\d+(?:\.\d*)?(?:[eE][-+]?\d+(?!\w))?)
     | (?P<rule>([-=─━═])\4{2,})                            # a table's line, as wide as its column
     | (?P<space>\s+)
