@@ -62,7 +62,7 @@ def test_a_good_pair_has_no_problem() -> None:
         (new_markdown_cell("a = 1\nb = 2"), "notebook has a markdown cell, source has a code cell"),
         (
             new_code_cell("a = 1\nb = 2", metadata={"tags": ["nbval-skip"]}),
-            "notebook has tags: nbval-skip, source has tags: none",
+            "notebook has tags: ['nbval-skip'], source has tags: []",
         ),
     ],
 )

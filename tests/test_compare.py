@@ -93,6 +93,7 @@ def test_every_number_of_three_digits_is_caught_when_changed_by_2_percent(expone
         ("shape (30, 9)", "shape (30, 8)"),
         ("transformer-lens 4.3.0", "transformer-lens 4.4.0"),
         ("colour #100E73", "colour #101E73"),
+        ("rgba(255, 255, 255, 0.85)", "rgba(255, 255, 255, 0.86)"),
         ("the answer is 12.", "the answer is 13."),
         ("' John'", "'John'"),
         ("a b", "ab"),

@@ -94,9 +94,10 @@ def first_and_count(differences: Iterable[Difference]) -> Iterator[Difference]:
 
 _TOKEN = re.compile(
     r"""
-      (?P<word>[^\W\d]\w*                                  # L9H9
-          | \d+(?:\.\d+){2,}                               # a version: 4.3.0
-          | \#[0-9a-fA-F]{6}(?!\w))                         # a colour: #100E73 is not 100e73
+      (?P<word>\#[0-9a-fA-F]{6}(?!\w)                      # a colour: #100E73 is not 100e73
+          | (?:rgb|hsl)a?\([^()]*\)                        # rgba(255, 255, 255, 0.85)
+          | [^\W\d]\w*                                     # L9H9
+          | \d+(?:\.\d+){2,})                              # a version: 4.3.0
     | (?P<number>(?:(?<![\w.)\]])[-+])?\d+(?:\.\d*)?(?:[eE][-+]?\d+(?!\w))?)
     | (?P<rule>([-=─━═])\4{2,})                            # a table's line, as wide as its column
     | (?P<space>\s+)

@@ -22,11 +22,10 @@ def _parts(cell: NotebookNode | None) -> list[str]:
     """All that a pair must agree in, in words. Tags too: one can switch off the comparison."""
     if cell is None:
         return []
-    tags = ", ".join(sorted(cell.metadata.get("tags", []))) or "none"
     lines = enumerate(cell.source.strip().split("\n"), start=1)
     return [
         f"a {cell.cell_type} cell",
-        f"tags: {tags}",
+        f"tags: {sorted(cell.metadata.get('tags', []))}",
         *(f"line {number}: {line!r}" for number, line in lines),
     ]
 
