@@ -374,7 +374,8 @@ def show_kinds(kinds: list[str], cache, tokens: Tensor, title: str) -> None:
     attention_patterns(
         torch.stack([cache["pattern", head.layer][0, head.head] for head in heads]),
         tokens=model.to_str_tokens(tokens[0]),
-        names=[f"{head.name}: {kind}" for head, kind in zip(heads, kinds)],
+        names=[head.name for head in heads],
+        notes=kinds,
         title=title,
     )
     for kind, head in zip(kinds, heads):

@@ -282,6 +282,14 @@ def test_attention_patterns_show_a_live_view_and_a_picture(monkeypatch):
     assert (fig.layout.coloraxis.cmin, fig.layout.coloraxis.cmax) == (0, 1)
     assert views[0].data == views[1].data, "the same view is the same HTML at each run"
     assert "0.75" in views[0].data
+
+    noted = attention_patterns(
+        pattern, tokens=["a", "b"], names=["L0H0"], notes=["looks back"], title="t"
+    )
+    assert [note.text for note in noted.layout.annotations] == ["L0H0: looks back"]
+    assert views[-2].data == views[0].data, "its previews have room for names only"
+    with pytest.raises(ValueError, match="notes must have 1 entries"):
+        attention_patterns(pattern, tokens=["a", "b"], names=["x"], notes=["y", "z"], title="t")
     with pytest.raises(ValueError, match="dest = src"):
         attention_patterns(torch.zeros(1, 2, 3), tokens=["a", "b"], names=["x"], title="t")
 

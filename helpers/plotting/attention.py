@@ -19,6 +19,7 @@ def attention_patterns(
     tokens: Sequence[str],
     names: Sequence[str],
     title: str,
+    notes: Sequence[str] | None = None,
 ) -> go.Figure:
     """Attention of a few heads, as a CircuitsVis view and as a static picture in its own output.
 
@@ -27,6 +28,8 @@ def attention_patterns(
         tokens: of the prompt, one for each position.
         names: one for each head.
         title: of the picture.
+        notes: what to say of each head, beside its name in the picture. The view's small previews
+            have room for names only.
 
     Raises:
         ValueError: for empty or NaN values, patterns that are not square, labels that do not fit.
@@ -36,6 +39,10 @@ def attention_patterns(
         raise ValueError(f"patterns must be [head, dest, src] with dest = src; got {array.shape}.")
     tokens = as_labels(tokens, array.shape[1], "tokens")
     names = as_labels(names, len(array), "names")
+    captions = names
+    if notes is not None:
+        notes = as_labels(notes, len(array), "notes")
+        captions = [f"{name}: {note}" for name, note in zip(names, notes, strict=True)]
     show_circuitsvis(
         cv.attention.attention_heads(
             attention=np.round(array, 4).tolist(), tokens=tokens, attention_head_names=names
@@ -49,7 +56,7 @@ def attention_patterns(
         y="from (destination)",
         x_labels=tokens,
         y_labels=tokens,
-        facet_labels=names,
+        facet_labels=captions,
         names=cells,
         value_name="attention",
         value_range=(0, 1),
