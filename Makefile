@@ -59,7 +59,7 @@ test-gpt2-shape: $(READY)  ## every demo, end to end, on random weights of GPT-2
 	$(TEST_ENV) $(BIN)/python -m pytest -m gpt2_shape tests
 
 test-published: $(READY)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, against its published figures
-	GPT2_SMALL=$(or $(GPT2_SMALL),gpt2) $(TEST_ENV) $(BIN)/python -m pytest -s tests/test_published_gpt2.py
+	GPT2_SMALL="$(or $(GPT2_SMALL),gpt2)" $(TEST_ENV) $(BIN)/python -m pytest -s tests/test_published_gpt2.py
 
 test-cuda: $(READY)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
 	$(TEST_ENV) $(BIN)/python -m pytest -m cuda tests
@@ -68,7 +68,7 @@ bench: $(READY)  ## patching against TransformerLens's own functions: time, memo
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
 
 atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/
-	$(BIN)/python -m helpers.atlas --model $(DEMO_MODEL) --out demos/atlas --published
+	$(BIN)/python -m helpers.atlas --model "$(DEMO_MODEL)" --out demos/atlas --published
 
 render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2: into demos/gpt2/)
 	$(BIN)/python -m helpers.notebooks.render --in-place $(SOURCES)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from string import Formatter
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -85,6 +86,28 @@ ENGLISH = IOIWords(
 )
 
 
+Rows = Iterable[int] | Iterable[bool] | slice | np.ndarray | Tensor
+
+
+def _row_numbers(rows: Rows, count: int) -> list[int]:
+    """The numbers, from 0, of the rows that an index chooses among ``count``."""
+    if isinstance(rows, slice):
+        return list(range(count))[rows]
+    if isinstance(rows, Tensor):
+        rows = rows.cpu().numpy()
+    index = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+    if index.size == 0 and index.dtype == float:  # of an empty list
+        index = index.astype(int)
+    if index.ndim != 1 or index.dtype.kind not in "biu":
+        raise TypeError(
+            f"Rows are chosen by a vector of whole numbers or Booleans; this one has shape "
+            f"{index.shape} and type {index.dtype}."
+        )
+    if index.dtype.kind == "b" and len(index) != count:
+        raise IndexError(f"{len(index)} Booleans for {count} prompts; each prompt needs one.")
+    return np.arange(count)[index].tolist()
+
+
 @dataclass(frozen=True)
 class IOISample:
     """Prompts of one length in tokens, with their corrupted variants.
@@ -112,9 +135,18 @@ class IOISample:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def select(self, rows: Iterable[int]) -> IOISample:
-        """Some of the prompts, in the order given."""
-        rows = list(rows)
+    def select(self, rows: Rows) -> IOISample:
+        """Some of the prompts, in the order given.
+
+        Args:
+            rows: as NumPy would index a vector: whole numbers, negative ones counted from the end, or a
+                Boolean for every prompt (lists, arrays, tensors), a range or a slice.
+
+        Raises:
+            IndexError: if a row is not there, or Booleans are more or fewer than the prompts.
+            TypeError: if the rows are anything else, a single number among them.
+        """
+        rows = _row_numbers(rows, len(self))
         chosen = {}
         for name in (field.name for field in fields(self)):
             values = getattr(self, name)

@@ -59,8 +59,10 @@ def load_model(
 
     Args:
         name: ``"gpt2"`` or another hub name, ``"smollm2-135m"`` for the embedded model, or a folder
-            in Hugging Face format. ``None`` takes the environment variable ``DEMO_MODEL``; without
-            one, GPT-2 small where it can be had, else the embedded model with a printed notice.
+            in Hugging Face format, best named by a path (``"./my-model"``): a bare name means the hub's
+            model first, and one of two parts a folder only if a model is in it. ``None`` takes the
+            environment variable ``DEMO_MODEL``; without one, GPT-2 small where it can be had, else the
+            embedded model with a printed notice.
         device: where to put it. ``None`` takes ``DEMO_DEVICE``; without one, CUDA if present, else CPU.
         dtype: of the weights. The demos' figures are for float32.
         device_map: passed to TransformerLens, for models larger than one device; excludes ``device``.
@@ -169,25 +171,65 @@ def find_model(name: str, timeout: float) -> tuple[str, Path]:
     Raises:
         ModelUnavailableError: if it cannot be had; :class:`HubBusyError` if that may pass.
     """
-    if name == EMBEDDED_MODEL:
-        return name, embedded_model_folder()
-    path = Path(name).expanduser()
-    if path.is_dir():
-        fault = _fault(path)
-        if fault:
+    folder = Path(name).expanduser()
+    here = _fault(folder)
+    if _is_path(name):
+        if here:
             raise ModelUnavailableError(
-                f"The folder {name!r} holds no complete model in Hugging Face format: {fault}. "
+                f"The folder {name!r} holds no complete model in Hugging Face format: {here}. "
                 "config.json, a tokenizer and model.safetensors, or model.safetensors.index.json and "
                 "every file that it names, are needed (pickled weights are refused). "
                 "model.save_pretrained(folder) and tokenizer.save_pretrained(folder) write them.",
-                reason=f"the folder {name!r} holds no complete model: {fault}",
+                reason=f"the folder {name!r} holds no complete model: {here}",
             )
-        return path.resolve().name, path
-    return name, _hub_snapshot(name, timeout)
+        return folder.resolve().name, folder
+    if here is None and len(folder.parts) > 1:
+        return folder.resolve().name, folder
+    try:
+        found = embedded_model_folder() if name == EMBEDDED_MODEL else _hub_snapshot(name, timeout)
+    except ModelUnavailableError as error:
+        if here is not None or name == EMBEDDED_MODEL:
+            raise
+        print(f"NOTE: {name} is the model in the folder ./{name}, since {error.reason}.")
+        return name, folder
+    if here is None:
+        source = "embedded model" if name == EMBEDDED_MODEL else "model of the hub"
+        print(f"NOTE: {name} is the {source}; for the one in the folder of that name, say ./{name}.")
+    return name, found
+
+
+def from_anywhere(name: str, timeout: float = 5.0) -> str:
+    """What names the same model in every working folder: of a folder, its absolute path.
+
+    A kernel works in the folder of its notebook; a path was meant from where its user stands.
+
+    Args:
+        name: as in :func:`load_model`.
+        timeout: as in :func:`find_model`, which is asked where a bare name is a folder's too.
+
+    Raises:
+        ModelUnavailableError: if the name is a path, and no model is there.
+    """
+    folder = Path(name).expanduser()
+    if _is_path(name) or _fault(folder) is None:
+        _, found = find_model(name, timeout)
+        return str(folder.resolve()) if found == folder else name
+    return name
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only mean a folder: absolute, from home or from here, or of many parts."""
+    parts = Path(name).parts
+    from_here = name.startswith(("./", "../", f".{os.sep}", f"..{os.sep}")) or name in (".", "..")
+    ends = name.endswith(("/", os.sep))
+    # A name on the hub is owner/name at most.
+    return from_here or ends or name.startswith("~") or Path(name).is_absolute() or len(parts) > 2
 
 
 def _fault(folder: Path) -> str | None:
     """What keeps a folder from being a complete model in Hugging Face format; None if it is one."""
+    if not folder.is_dir():
+        return "there is no such folder"
     # A file of the hub cache is a link, which may lead nowhere after a clean-up.
     if not (folder / "config.json").is_file():
         return "config.json is missing"
@@ -222,6 +264,8 @@ def _weight_files(folder: Path) -> set[str]:
 def _hub_snapshot(name: str, timeout: float) -> Path:
     """The model's folder in the local hub cache, downloaded first if it is not there."""
     tried = ["no such local folder"]
+    if Path(name).is_dir():
+        tried = [f"the local folder is no complete model ({_fault(Path(name))})"]
     incomplete = "the hub cache has no complete copy"
     try:
         folder = _download(name, timeout, local_files_only=True)

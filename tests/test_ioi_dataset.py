@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,33 @@ def test_select_keeps_rows_together(sample):
     assert part.prompts == [sample.prompts[7], sample.prompts[3]]
     for name in ("tokens", "answer_tokens", "other_tokens", "frame", "random_names", "swapped_subject"):
         assert torch.equal(getattr(part, name), getattr(sample, name)[[7, 3]])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor], ids=["list", "array", "tensor"])
+def test_select_indexes_as_numpy_does(sample, kind):
+    everything = np.array(sample.prompts)
+    mask = [order == "ABBA" for order in sample.order]
+    for rows in (mask, [7, -1, 7], [len(sample) - 1]):
+        part = sample.select(kind(rows))
+        assert part.prompts == everything[rows].tolist()
+        assert part.order == np.array(sample.order)[rows].tolist()
+        assert torch.equal(part.tokens, sample.tokens[rows])
+    with pytest.raises(IndexError, match="2 Booleans for 100 prompts"):
+        sample.select(kind([True, False]))
+    with pytest.raises(IndexError, match="100"):
+        sample.select(kind([0, 100]))
+    with pytest.raises(TypeError, match="float"):
+        sample.select(kind([0.0, 1.0]))
+    with pytest.raises(TypeError, match="shape"):
+        sample.select(kind([[0], [1]]))
+
+
+@pytest.mark.parametrize("rows", [slice(None, None, -3), slice(5), range(4, 0, -1), [], slice(0)])
+def test_select_takes_slices_ranges_and_nothing(sample, rows):
+    chosen = rows if isinstance(rows, slice) else list(rows)
+    part = sample.select(rows)
+    assert part.prompts == [sample.prompts[row] for row in np.arange(len(sample))[chosen].astype(int)]
+    assert len(part.tokens) == len(part)
 
 
 def test_a_seed_fixes_the_prompts_and_nothing_else_moves(model):

@@ -89,6 +89,66 @@ def test_a_model_in_the_hub_cache_is_loaded_by_name_without_a_network(folder, tm
     assert models._find(None, timeout=1.0) == ("gpt2", snapshot)
 
 
+@pytest.fixture
+def cached(folder, tmp_path, monkeypatch) -> Path:
+    """The checkpoint in the hub cache as gpt2 and as owner/gpt2; no network; a working folder."""
+    for name in ("gpt2", "owner--gpt2"):
+        copy = tmp_path / "hub" / f"models--{name}"
+        shutil.copytree(folder, copy / "snapshots" / COMMIT)
+        (copy / "refs").mkdir()
+        (copy / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("DEMO_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "owner/gpt2", None])
+def test_a_folder_that_holds_no_model_hides_none(cached, name):
+    """`make render DEMO_MODEL=gpt2` makes one, in the folder where the kernels work."""
+    Path(name or "gpt2").mkdir(parents=True)
+    (Path(name or "gpt2") / "X_Demo.ipynb").write_text("{}")
+    short, found = models._find(name, timeout=1.0)
+    assert short == (name or "gpt2")
+    assert found.is_relative_to(cached)
+
+
+def test_a_name_that_is_two_models(cached, folder, capsys):
+    """A bare name is the hub's; a path, also one of two parts, is the folder; what is taken is said."""
+    for place in ("gpt2", "smollm2-135m", "owner/gpt2", "only-here"):
+        shutil.copytree(folder, place)
+    assert models.find_model("gpt2", 1.0)[1].is_relative_to(cached)
+    assert "NOTE: gpt2 is the model of the hub; for the one in the folder" in capsys.readouterr().out
+    for path in ("./gpt2", "owner/gpt2", "gpt2/", str(Path.cwd() / "gpt2"), "owner/../gpt2"):
+        assert models.find_model(path, 1.0)[1].resolve() == (Path.cwd() / path).resolve()
+        assert models.from_anywhere(path) == str((Path.cwd() / path).resolve())
+    assert capsys.readouterr().out == ""
+    assert models.find_model("only-here", 1.0) == ("only-here", Path("only-here"))
+    assert "NOTE: only-here is the model in the folder ./only-here" in capsys.readouterr().out
+    assert models.from_anywhere("only-here") == str(Path.cwd() / "only-here")
+    assert models.from_anywhere("gpt2") == "gpt2"
+    assert models.from_anywhere("no/such") == "no/such"
+
+
+def test_a_folder_named_as_the_embedded_model(cached, folder, monkeypatch, capsys):
+    shutil.copytree(folder, "smollm2-135m")
+    monkeypatch.setattr(models, "embedded_model_folder", lambda: cached)
+    assert models.find_model("smollm2-135m", 1.0) == ("smollm2-135m", cached)
+    assert "say ./smollm2-135m" in capsys.readouterr().out
+    assert models.find_model("./smollm2-135m", 1.0)[1] == Path("smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    "path", ["./gpt2", "../gpt2", "~/no-such-gpt2", "/no/gpt2", "a/b/gpt2", "gpt2/"]
+)
+def test_a_path_never_means_the_hub(cached, path):
+    with pytest.raises(ModelUnavailableError, match="there is no such folder"):
+        models.find_model(path, 1.0)
+    with pytest.raises(ModelUnavailableError, match="there is no such folder"):
+        models.from_anywhere(path)
+
+
 @pytest.mark.parametrize("lost", ["model", "tokenizer", "config"])
 @pytest.mark.parametrize("links_remain", [False, True], ids=["interrupted", "cleaned up"])
 def test_a_copy_in_the_hub_cache_that_is_not_whole_is_refused(tmp_path, monkeypatch, lost, links_remain):

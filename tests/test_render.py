@@ -237,6 +237,16 @@ def test_another_models_outputs_stay_out_of_the_pair(source, settings):
         assert ("jupytext" in notebook.metadata) == (path == paired), "else Jupyter would pair it"
 
 
+def test_two_models_of_one_last_name_do_not_replace_each_other(source, settings):
+    source.write_text("# %%\nimport os\nprint(os.environ['DEMO_MODEL'])\n")
+    [path] = render.render_in_place(source, "one/model", settings)
+    before = path.read_text()
+    with pytest.raises(render.RefusedError, match=r"holds the outputs of one/model, not of other/model"):
+        render.render_in_place(source, "other/model", settings)
+    assert path.read_text() == before
+    assert render.render_in_place(source, "one/model", settings) == [path]
+
+
 @pytest.mark.parametrize(("model", "expected"), [(EMBEDDED_MODEL, "True"), ("gpt2", "False")])
 def test_the_embedded_model_is_unpacked_before_the_kernel_starts(tmp_path, monkeypatch, model, expected):
     unpacked = tmp_path / "unpacked"

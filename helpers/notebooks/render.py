@@ -24,12 +24,12 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.embedded import embedded_model_folder
-from helpers.models import EMBEDDED_MODEL
+from helpers.models import EMBEDDED_MODEL, ModelUnavailableError, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
 from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.problem import Problem
-from helpers.notebooks.provenance import folder_of_model, stamp
+from helpers.notebooks.provenance import folder_of_model, model_name, stamp
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -124,14 +124,17 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
 
     Raises:
         RefusedError: if the static checks find anything, as far as possible before executing. A
-            figure without its static picture is such a thing: GitHub would show nothing.
+            figure without its static picture is such a thing: GitHub would show nothing. So is
+            another model's notebook in the same place.
     """
     path = rendering_path(source, model, settings.model)
     early = check_cells(path, read_source(source), settings)
+    paired = path == source.with_suffix(".ipynb")
+    if not paired:
+        early += _other_model(path, model)
     if early:
         raise RefusedError(path, early)
     notebook = _executed(source, model)
-    paired = path == source.with_suffix(".ipynb")
     if not paired:
         del notebook.metadata["jupytext"]  # it has no script beside it, and shall not grow one
     text = notebook_text(notebook)
@@ -140,6 +143,19 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         raise RefusedError(path, problems)
     write_atomically(path, text)
     return [path, *(_write_thumbnail(notebook, source) if paired else [])]
+
+
+def _other_model(path: Path, model: str) -> list[Problem]:
+    """Whether another model's outputs are in the place: two names on the hub may end alike."""
+    if not path.exists():
+        return []
+    before = nbformat.read(path, as_version=4).metadata.get("provenance", {}).get("model")
+    if before in (None, model_name(model)):
+        return []
+    ours = model_name(model)
+    return [
+        Problem(str(path), f"holds the outputs of {before}, not of {ours}", f"move {path.parent} away")
+    ]
 
 
 def _write_thumbnail(notebook: NotebookNode, source: Path) -> list[Path]:
@@ -220,7 +236,10 @@ def main() -> None:
     if missing:
         parser.error(f"no such demo: {', '.join(missing)}")
     settings = read_settings(arguments.config)
-    model = os.environ.get("DEMO_MODEL") or settings.model
+    try:
+        model = from_anywhere(os.environ.get("DEMO_MODEL") or settings.model)
+    except ModelUnavailableError as error:
+        sys.exit(str(error))
     for source in arguments.sources:
         if arguments.sync:
             written = sync(source)
