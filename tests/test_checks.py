@@ -28,6 +28,7 @@ from helpers.notebooks.hygiene import (
     check_traces,
     check_width,
     local_names,
+    read_notebook,
     traces,
 )
 from helpers.notebooks.outputs import PNG
@@ -196,6 +197,15 @@ def test_finds_what_takes_a_cell_out_of_the_tests(
         ("\x1b[31mred", "an ANSI escape"),
         ("<X at 0x7f8a9c001234>", "a memory address"),
         ("host kermit here", "a name of this machine"),
+        ("hostname='kermit'", "a name of this machine"),
+        ('{"user": "kermit"}', "a name of this machine"),
+        ("kermit@pond", "a name of this machine"),
+        ("pond@kermit:~$ ls", "a name of this machine"),
+        ("kermit:/data", "a name of this machine"),
+        ("~kermit/x", "a name of this machine"),
+        ("cluster/kermit/x", "a name of this machine"),
+        (r"D:kermit\\x or \\kermit", "a name of this machine"),
+        ("pytest-of-kermit", "a name of this machine"),
     ],
 )
 def test_finds_traces(text: str, what: str) -> None:
@@ -221,6 +231,7 @@ def test_finds_traces(text: str, what: str) -> None:
         "layer 0: 12:30",
         "a\r\nb",
         "kermits",
+        "the kermit of layer 3, a kermit-like head, kermit/frog",
         "L:9",
         "exit/status, unit/second",
         "colour #0x12",
@@ -237,6 +248,15 @@ def test_knows_this_machine() -> None:
 def with_output(**output: Any) -> NotebookNode:
     cell = new_code_cell("1", outputs=[new_output(**output)], execution_count=1)
     return new_notebook(cells=[cell])
+
+
+@pytest.mark.parametrize(
+    "demo", sorted((Path(__file__).parent.parent / "demos").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_an_account_may_be_called_as_a_word_of_the_notebooks(demo: Path) -> None:
+    notebook = read_notebook(demo)
+    words = ["mary", "james", "model", "head", "Mary", "John", "layer", "attention", "token", "shops"]
+    assert check_traces(demo.name, notebook, words) == []
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,16 @@ def traces(text: str, names: Iterable[str]) -> Iterator[str]:
         if match:
             yield f"{what} ({match.group()[:60]!r})"
     for name in names:
-        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+        pattern = rf"(?<!\w){re.escape(name)}(?!\w)" if re.search(r"[/\\]", name) else _as_account(name)
+        if re.search(pattern, text):
             yield f"a name of this machine ({name!r})"
+
+
+def _as_account(name: str) -> str:
+    """Where a name is an account's or a host's. Elsewhere it may be a word: mary, james, model, head."""
+    name = rf"{re.escape(name)}(?![\w-])"
+    called = r"(?i:user|account|login|owner|author|host|node|machine)(?i:name)?['\"]?\s?[:=]?\s?['\"]?"
+    return rf"(?<!\w){called}{name}|[~@\\]{name}|-of-{name}|(?<!\w){name}@\w|/{name}/|(?<!\w){name}:[~/]"
 
 
 def check_traces(name: str, notebook: NotebookNode, names: Iterable[str]) -> list[Problem]:
