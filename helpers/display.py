@@ -7,6 +7,7 @@ format and a PNG, so the same notebook is interactive where it can be and never 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import kaleido
@@ -31,6 +33,9 @@ from plotly.io.base_renderers import MimetypeRenderer
 from helpers.figure_json import PICTURE_KEY, figure_sha256
 
 PLOTLY_DEFAULT = pio.renderers.default
+
+# A browser that has not drawn an empty figure by then is not going to: idle, it takes three seconds.
+BROWSER_SECONDS = 30.0
 
 
 class ShownFigure(go.Figure):
@@ -119,6 +124,20 @@ def _smaller(png: bytes, texts: dict[str, str]) -> bytes:
     return compressed.getvalue()
 
 
+async def _try_browser(seconds: float) -> None:
+    """Start a browser, draw, and end it; one that does not answer within the seconds is killed."""
+    browser = kaleido.Kaleido(plotlyjs=pio.defaults.plotlyjs, mathjax=False)
+    try:
+        await asyncio.wait_for(browser.open(), seconds)
+        await asyncio.wait_for(browser.calc_fig(go.Figure().to_dict(), opts={"format": "png"}), seconds)
+        await asyncio.wait_for(browser.close(), seconds)
+    finally:
+        process = getattr(browser, "subprocess", None)
+        if process is not None and process.poll() is None:
+            process.terminate()  # choreographer's wrapper, which then ends the browser
+            await asyncio.to_thread(process.wait, 10)
+
+
 @cache
 def _browser_problem() -> str | None:
     """Why no static picture can be made here; ``None`` if one could.
@@ -126,8 +145,9 @@ def _browser_problem() -> str | None:
     Tried once, without the server, because a server whose browser does not start waits for ever.
     """
     try:
-        _png(go.Figure().to_dict())
-    except (ChromeNotFoundError, BrowserFailedError) as error:
+        with ThreadPoolExecutor(1) as pool:  # a kernel's own thread has an event loop already
+            pool.submit(asyncio.run, _try_browser(BROWSER_SECONDS)).result()
+    except (ChromeNotFoundError, BrowserFailedError, TimeoutError, asyncio.TimeoutError) as error:
         _note_once(
             "no static pictures: they need Chrome or Chromium, and none could be started "
             f"({type(error).__name__}). Figures stay interactive, but GitHub will show none. "

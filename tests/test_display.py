@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 
 import numpy as np
 import plotly.graph_objects as go
@@ -93,3 +94,22 @@ def test_many_colours_become_256_that_look_the_same() -> None:
     # 256 boxes over some 200 x 150 x 8 levels are about 12 levels wide: 3 off on average, as measured.
     assert np.abs(np.asarray(colours, dtype=int) - np.asarray(image, dtype=int)).mean() < 6
     assert len(smaller) < len(as_png(image)) / 2
+
+
+SILENT = "exec sleep 600"  # it starts, and never answers
+BROKEN = "exit 1"
+
+
+@pytest.mark.parametrize("what", [SILENT, BROKEN])
+def test_a_browser_that_does_not_work_is_said_and_not_waited_for(what, tmp_path, monkeypatch, capsys):
+    chrome = tmp_path / "chrome"
+    chrome.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{what}\n")
+    chrome.chmod(0o755)
+    monkeypatch.setenv("BROWSER_PATH", str(chrome))
+    monkeypatch.setattr(display, "BROWSER_SECONDS", 1.0)
+    display._note_once.cache_clear()
+    assert display._browser_problem.__wrapped__() is not None
+    assert "NOTE: no static pictures: they need Chrome" in capsys.readouterr().out
+    display._note_once.cache_clear()
+    with pytest.raises(ProcessLookupError):  # no process is left behind
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -82,8 +82,8 @@ def traces(text: str, names: Iterable[str]) -> Iterator[str]:
         if match:
             yield f"{what} ({match.group()[:60]!r})"
     for name in names:
-        pattern = rf"(?<!\w){re.escape(name)}(?!\w)" if re.search(r"[/\\]", name) else _as_account(name)
-        if re.search(pattern, text):
+        folder = rf"(?<!\w){re.escape(name)}(?!\w)"
+        if re.search(folder if re.search(r"[/\\]", name) else _as_account(name), text):
             yield f"a name of this machine ({name!r})"
 
 
