@@ -247,6 +247,19 @@ def test_two_models_of_one_last_name_do_not_replace_each_other(source, settings)
     assert render.render_in_place(source, "one/model", settings) == [path]
 
 
+def test_demos_that_link_to_each_other_are_made_for_another_model(source, settings):
+    """The first to be made links to one that is not there yet, and the other way round."""
+    other = source.with_name("Other_Demo.py")
+    source.write_text("# %% [markdown]\n# [on](Other_Demo.ipynb)\n")
+    other.write_text("# %% [markdown]\n# [back](Tiny_Demo.ipynb), [none](No_Demo.ipynb)\n")
+    assert render.render_in_place(source, "gpt2", settings)[0].is_file()
+    with pytest.raises(
+        render.RefusedError, match=r"link No_Demo\.ipynb: there is no such file"
+    ) as error:
+        render.render_in_place(other, "gpt2", settings)
+    assert "Tiny_Demo" not in str(error.value)
+
+
 @pytest.mark.parametrize(("model", "expected"), [(EMBEDDED_MODEL, "True"), ("gpt2", "False")])
 def test_the_embedded_model_is_unpacked_before_the_kernel_starts(tmp_path, monkeypatch, model, expected):
     unpacked = tmp_path / "unpacked"

@@ -144,9 +144,12 @@ def _file_fault(path: str, folder: Path, rules: LinkRules) -> str | None:
 def _exists(target: Path) -> bool:
     """A notebook counts once its script is there, so that demos which link to each other can be made.
 
-    That it is missing is found, and said, by the check of the folder.
+    That it is missing is found, and said, by the check of the folder. Another model's notebook stands
+    in a folder beside the script.
     """
-    return target.exists() or (target.suffix == ".ipynb" and target.with_suffix(".py").is_file())
+    script = Path(f"{target.stem}.py")
+    scripts = (target.parent / script, target.parent.parent / script)
+    return target.exists() or (target.suffix == ".ipynb" and any(path.is_file() for path in scripts))
 
 
 def link_fault(link: str, folder: Path, known: set[str], rules: LinkRules) -> str | None:
