@@ -333,12 +333,12 @@ class TestRenderer:
         assert display.choose_renderer() is None
 
     def test_a_missing_browser_is_said_and_not_raised(self, monkeypatch, capsys):
-        def no_browser(*args, **kwargs):
+        async def no_browser(seconds):
             raise display.ChromeNotFoundError("none")
 
         display._browser_problem.cache_clear()
         display._note_once.cache_clear()
-        monkeypatch.setattr(display.kaleido, "calc_fig_sync", no_browser)
+        monkeypatch.setattr(display, "_try_browser", no_browser)
         assert display.choose_renderer() == "plotly_mimetype"
         assert "no static pictures" in capsys.readouterr().out
         display._browser_problem.cache_clear()

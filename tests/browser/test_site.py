@@ -199,7 +199,8 @@ def test_attention_views_follow_the_window(browser, origin, path, outputs, tmp_p
     for address in (f"{origin}{path.stem}.html", alone.as_uri()):
         page = browser.new_page(viewport=DESK)
         page.goto(address)
-        page.wait_for_load_state("networkidle")
+        for view in page.locator("[id^=circuits-vis]").all():
+            expect(view.locator("canvas").first).to_be_visible(timeout=30_000)
         narrow_and_widen(page)
         page.close()
 
