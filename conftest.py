@@ -10,6 +10,6 @@ def pytest_configure() -> None:
     """A model's folder was named from here; kernels work in the folders of their notebooks."""
     model = os.environ.get("DEMO_MODEL", "")
     if model and Path(model).expanduser().is_dir():
-        from helpers.models import from_anywhere
+        from helpers.model_folder import from_anywhere
 
         os.environ["DEMO_MODEL"] = from_anywhere(model)

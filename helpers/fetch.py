@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.models import HubBusyError, ModelUnavailableError, find_model
+from helpers.embedded import ModelUnavailableError
+from helpers.model_folder import HubBusyError, find_model
 
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 

@@ -17,7 +17,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.head_scores import attention_scores, repeated_random_tokens
 from helpers.ioi import IOIPrompts, reference_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions, residual_stack_to_logit_diff
-from helpers.models import EMBEDDED_MODEL, load_model
+from helpers.model_folder import EMBEDDED_MODEL
+from helpers.models import load_model
 from helpers.patching import patch_sweep
 from helpers.path_patching import path_patch_sweep
 

@@ -29,7 +29,8 @@ from helpers.atlas.questions import (
 )
 from helpers.atlas.table import Atlas, make_table, read_atlas
 from helpers.atlas.views import head_table, score_table, sortable_table
-from helpers.models import EMBEDDED_MODEL, load_model
+from helpers.model_folder import EMBEDDED_MODEL
+from helpers.models import load_model
 from helpers.reference import published_heatmap
 from tests.tiny_models import tiny_gpt2, tiny_llama
 

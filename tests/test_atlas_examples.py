@@ -24,7 +24,8 @@ from helpers.atlas.examples import (
 )
 from helpers.atlas.inputs import start_token
 from helpers.atlas.table import read_atlas
-from helpers.models import EMBEDDED_MODEL, load_model
+from helpers.model_folder import EMBEDDED_MODEL
+from helpers.models import load_model
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 COMMITTED = Path(__file__).parent.parent / "demos" / "atlas"

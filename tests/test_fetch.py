@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from helpers import fetch
-from helpers.models import HubBusyError, ModelUnavailableError
+from helpers.embedded import ModelUnavailableError
+from helpers.model_folder import HubBusyError
 
 
 @pytest.fixture

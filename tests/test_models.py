@@ -27,8 +27,10 @@ from huggingface_hub.errors import (
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import embedded, models
-from helpers.models import HubBusyError, ModelUnavailableError, load_model
+from helpers import embedded, model_folder, models
+from helpers.embedded import ModelUnavailableError
+from helpers.model_folder import HubBusyError
+from helpers.models import load_model
 from tests.gpt2_shape import COMMIT, build_checkpoint
 from tests.tiny_models import tiny_gpt2_hf, tiny_llama_hf, tiny_tokenizer
 
@@ -118,25 +120,25 @@ def test_a_name_that_is_two_models(cached, folder, capsys):
     """A bare name is the hub's; a path, also one of two parts, is the folder; what is taken is said."""
     for place in ("gpt2", "smollm2-135m", "owner/gpt2", "only-here"):
         shutil.copytree(folder, place)
-    assert models.find_model("gpt2", 1.0)[1].is_relative_to(cached)
+    assert model_folder.find_model("gpt2", 1.0)[1].is_relative_to(cached)
     assert "NOTE: gpt2 is the model of the hub; for the one in the folder" in capsys.readouterr().out
     for path in ("./gpt2", "owner/gpt2", "gpt2/", str(Path.cwd() / "gpt2"), "owner/../gpt2"):
-        assert models.find_model(path, 1.0)[1].resolve() == (Path.cwd() / path).resolve()
-        assert models.from_anywhere(path) == str((Path.cwd() / path).resolve())
+        assert model_folder.find_model(path, 1.0)[1].resolve() == (Path.cwd() / path).resolve()
+        assert model_folder.from_anywhere(path) == str((Path.cwd() / path).resolve())
     assert capsys.readouterr().out == ""
-    assert models.find_model("only-here", 1.0) == ("only-here", Path("only-here"))
+    assert model_folder.find_model("only-here", 1.0) == ("only-here", Path("only-here"))
     assert "NOTE: only-here is the model in the folder ./only-here" in capsys.readouterr().out
-    assert models.from_anywhere("only-here") == str(Path.cwd() / "only-here")
-    assert models.from_anywhere("gpt2") == "gpt2"
-    assert models.from_anywhere("no/such") == "no/such"
+    assert model_folder.from_anywhere("only-here") == str(Path.cwd() / "only-here")
+    assert model_folder.from_anywhere("gpt2") == "gpt2"
+    assert model_folder.from_anywhere("no/such") == "no/such"
 
 
 def test_a_folder_named_as_the_embedded_model(cached, folder, monkeypatch, capsys):
     shutil.copytree(folder, "smollm2-135m")
-    monkeypatch.setattr(models, "embedded_model_folder", lambda: cached)
-    assert models.find_model("smollm2-135m", 1.0) == ("smollm2-135m", cached)
+    monkeypatch.setattr(model_folder, "embedded_model_folder", lambda: cached)
+    assert model_folder.find_model("smollm2-135m", 1.0) == ("smollm2-135m", cached)
     assert "say ./smollm2-135m" in capsys.readouterr().out
-    assert models.find_model("./smollm2-135m", 1.0)[1] == Path("smollm2-135m")
+    assert model_folder.find_model("./smollm2-135m", 1.0)[1] == Path("smollm2-135m")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +146,9 @@ def test_a_folder_named_as_the_embedded_model(cached, folder, monkeypatch, capsy
 )
 def test_a_path_never_means_the_hub(cached, path):
     with pytest.raises(ModelUnavailableError, match="there is no such folder"):
-        models.find_model(path, 1.0)
+        model_folder.find_model(path, 1.0)
     with pytest.raises(ModelUnavailableError, match="there is no such folder"):
-        models.from_anywhere(path)
+        model_folder.from_anywhere(path)
 
 
 @pytest.mark.parametrize("lost", ["model", "tokenizer", "config"])
@@ -201,7 +203,7 @@ def wrapped(cause: Exception) -> Exception:
 def test_a_hub_that_may_serve_later_is_told_apart(monkeypatch, error, reason):
     failing_hub(monkeypatch, error)
     with pytest.raises(HubBusyError) as caught:
-        models.find_model("gpt2", timeout=1.0)
+        model_folder.find_model("gpt2", timeout=1.0)
     assert caught.value.reason.startswith(reason)
     assert reason in str(caught.value)
 
@@ -224,7 +226,7 @@ def test_a_hub_that_may_serve_later_is_told_apart(monkeypatch, error, reason):
 def test_what_waiting_will_not_mend(monkeypatch, error, reason):
     failing_hub(monkeypatch, error)
     with pytest.raises(ModelUnavailableError, match=reason) as caught:
-        models.find_model("gpt2", timeout=1.0)
+        model_folder.find_model("gpt2", timeout=1.0)
     assert not isinstance(caught.value, HubBusyError)
 
 
@@ -320,7 +322,7 @@ def test_a_model_in_several_files_needs_every_one(sharded, lost):
     index = sharded / "model.safetensors.index.json"
     shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     assert len(shards) > 1
-    assert models.find_model(str(sharded), timeout=1.0)[1] == sharded
+    assert model_folder.find_model(str(sharded), timeout=1.0)[1] == sharded
     (sharded / shards[-1] if lost == "a shard" else index).unlink()
     missing = shards[-1] if lost == "a shard" else "model.safetensors"
     with pytest.raises(ModelUnavailableError, match=f"no complete model .*: {missing} is missing"):

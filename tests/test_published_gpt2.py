@@ -19,7 +19,9 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from helpers import published_run
-from helpers.models import SAFE_FILES, ModelUnavailableError, load_model
+from helpers.embedded import ModelUnavailableError
+from helpers.model_folder import SAFE_FILES
+from helpers.models import load_model
 from helpers.published_run import (
     GPT2_SMALL_SIZES,
     NOT_MEASURED,

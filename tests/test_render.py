@@ -11,7 +11,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.figure_json import PLOTLY
-from helpers.models import EMBEDDED_MODEL
+from helpers.model_folder import EMBEDDED_MODEL
 from helpers.notebooks import render
 from helpers.notebooks.checks import Settings
 from helpers.notebooks.page import to_html

@@ -18,7 +18,7 @@ import huggingface_hub
 import pytest
 
 from helpers import fetch
-from helpers.models import HubBusyError, find_model
+from helpers.model_folder import HubBusyError, find_model
 from tests.gpt2_shape import COMMIT
 
 NAME = "some-org/some-model"

@@ -17,7 +17,8 @@ from pathlib import Path
 from helpers.atlas.build import Settings, build_files, model_revision
 from helpers.atlas.examples import build_examples
 from helpers.atlas.published import STEM, published_atlas
-from helpers.models import ModelUnavailableError, load_model
+from helpers.embedded import ModelUnavailableError
+from helpers.models import load_model
 
 
 def main() -> int:

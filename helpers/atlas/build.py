@@ -26,7 +26,7 @@ from helpers.atlas.scores import Measured, describe
 from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, read_atlas, replace_file
 from helpers.embedded import MANIFEST, embedded_model_folder
 from helpers.head_scores import repeated_random_tokens
-from helpers.models import EMBEDDED_MODEL
+from helpers.model_folder import EMBEDDED_MODEL
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
 

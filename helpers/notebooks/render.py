@@ -23,8 +23,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from helpers.embedded import embedded_model_folder
-from helpers.models import EMBEDDED_MODEL, ModelUnavailableError, from_anywhere
+from helpers.embedded import ModelUnavailableError, embedded_model_folder
+from helpers.model_folder import EMBEDDED_MODEL, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
 from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
