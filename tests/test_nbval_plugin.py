@@ -181,6 +181,28 @@ def test_compares_on_the_model_it_was_rendered_with(
     nbval(project, executed("print(1)", stream("2\n")), model="small").assert_outcomes(failed=1)
 
 
+def test_notebooks_can_be_tested_side_by_side(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pytest-xdist: the same verdicts, messages and summary, cells in order in one kernel."""
+    monkeypatch.setenv("DEMO_MODEL", "large")
+    for name, model, printed in [("a", "small", "2\n"), ("b", "large", "1\n"), ("c", "large", "2\n")]:
+        cells = [executed("x = 1"), executed("print(x)", stream(printed), count=2)]
+        notebook = new_notebook(cells=cells, metadata={"provenance": {"model": model}})
+        nbformat.write(notebook, project.path / f"{name}.ipynb")
+    options = ["-p", "xdist", "-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env"]
+    result = project.runpytest_subprocess(*options, "a.ipynb", "b.ipynb", "c.ipynb")
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*c.ipynb, code cell 1*the outputs are not the committed ones*",
+            "*run only: no output was compared*",
+            "*a.ipynb (rendered with small)*",
+        ]
+    )
+    assert result.stdout.str().count("rendered with small") == 1
+
+
 # With the packages' __init__.py, all that another project would have to copy.
 PARTS = [
     "figure_json",

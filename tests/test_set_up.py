@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_cpu_build_is_looked_for(monkeypatch, settings, environment, platfor
         ("nothing", "uv", ""),
         ("constraints.txt uv", "pip", "pip is slower"),
         ("uv pip", "pip", "pip is slower"),
-        ("--torch-backend", "uv", "one with CUDA follows"),
+        ("--torch-backend", "uv", "No CPU build of PyTorch could be had"),
         ("anything", "pip", "pip is slower"),
     ],
 )
@@ -93,7 +94,7 @@ def test_what_cannot_be_had_is_said_and_replaced(monkeypatch, capsys, fails, las
         commands.append(command[2:])
         text = " ".join(command)
         failed = fails in text or (fails == "anything" and "config" not in text)
-        return subprocess.CompletedProcess(command, int(failed), stdout="")
+        return subprocess.CompletedProcess(command, int(failed), stdout="", stderr="")
 
     monkeypatch.setattr(set_up.subprocess, "run", run)
     monkeypatch.setattr(set_up, "wants_cpu_build", lambda *_: True)
@@ -102,6 +103,57 @@ def test_what_cannot_be_had_is_said_and_replaced(monkeypatch, capsys, fails, las
     assert commands[-1][-2:] == ["--editable", "."]
     assert status == (fails == "anything")
     assert said in capsys.readouterr().out
+
+
+PLAN = """Resolved 5 packages in 12ms
+Would download 4 packages
+Would install 5 packages
+ + einops==0.8.2
+ + nvidia-cublas-cu12==12.8.4.1
+ + nvidia-nccl-cu12==2.27.5
+ + torch==2.13.0
+ + triton==3.5.0
+"""
+
+
+@pytest.mark.parametrize("plan", [PLAN, PLAN.replace("nvidia-", "x-").replace("triton", "y")])
+@pytest.mark.parametrize("gpu", [None, "/usr/bin/nvidia-smi"])
+def test_gigabytes_of_cuda_are_said_before_they_are_fetched(monkeypatch, capsys, plan, gpu):
+    """Places of the user's own are asked first; that they hold no CPU build shows in uv's plan."""
+    said_before = []
+
+    def run(command, **_):
+        said_before.append((command, capsys.readouterr().out))
+        return subprocess.CompletedProcess(
+            command, 0, stdout="global.index-url='https://own'", stderr=plan
+        )
+
+    monkeypatch.setattr(set_up.subprocess, "run", run)
+    monkeypatch.setattr(set_up.shutil, "which", lambda name: gpu)
+    monkeypatch.setattr(set_up.sys, "platform", "linux")
+    assert set_up.main(["--editable", "."]) == 0
+    command, said = said_before[-1]
+    assert command[-3:] == ["--quiet", "--editable", "."], "then it goes on"
+    expected = plan == PLAN and gpu is None
+    assert ("3 packages (nvidia-cublas-cu12 and others)" in said) == expected
+    assert ("UV_TORCH_BACKEND=cpu" in said) == expected
+
+
+def test_uv_writes_its_plan_as_it_is_read(tmp_path):
+    """The plan of the uv that is installed here, for a wheel made for it and named like CUDA's."""
+    with zipfile.ZipFile(tmp_path / "nvidia_made_up-1.0-py3-none-any.whl", "w") as wheel:
+        about = "nvidia_made_up-1.0.dist-info"
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: nvidia-made-up\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{about}/RECORD", "")
+    command = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--dry-run", "--no-index"]
+    command += ["--python", sys.executable, "--find-links", str(tmp_path), "nvidia-made-up"]
+    plan = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert set_up.cuda_packages(plan) == ["nvidia-made-up"]
 
 
 def test_it_runs_before_anything_is_installed():

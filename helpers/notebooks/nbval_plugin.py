@@ -131,6 +131,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUN_ONLY] = []
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands on what the summary says; each has collected every notebook."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["nbval_run_only"] = session.config.stash[_RUN_ONLY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    names = node.config.stash[_RUN_ONLY]
+    told = getattr(node, "workeroutput", {}).get("nbval_run_only", [])  # one that crashed tells nothing
+    names += [name for name in told if name not in names]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(
     file_path: Path, parent: pytest.Collector

@@ -1,6 +1,6 @@
 """Install as ``pip install`` would, in a tenth of the time: with uv, which gets pip's settings.
 
-``.venv/bin/python helpers/notebooks/set_up.py --editable '.[dev]'``. It is run as a file, by the
+``.venv/bin/python helpers/notebooks/set_up.py --editable '.[notebooks]'``. It is run as a file, by the
 interpreter of the environment, before anything is in it: the standard library must do.
 """
 
@@ -72,11 +72,31 @@ def _may_exist(entry: str) -> bool:
 
 def wants_cpu_build(settings: Mapping[str, str], environment: Mapping[str, str]) -> bool:
     """Whether PyTorch's CPU build is to be looked for: Linux, no GPU, no other place named."""
-    named = PLACES & set(settings) or {"UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS"} & set(
-        environment
-    )
-    own = "UV_TORCH_BACKEND" in environment
-    return sys.platform == "linux" and not shutil.which("nvidia-smi") and not named and not own
+    own = {"UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "UV_TORCH_BACKEND"} & set(environment)
+    return _without_gpu() and not PLACES & set(settings) and not own
+
+
+def _without_gpu() -> bool:
+    """Whether PyPI's PyTorch would bring CUDA libraries to a machine that cannot use them."""
+    return sys.platform == "linux" and not shutil.which("nvidia-smi")
+
+
+def cuda_packages(plan: str) -> list[str]:
+    """The CUDA libraries among what ``uv pip install --dry-run`` says it would install."""
+    return re.findall(r"^ \+ (nvidia-[\w-]+|cuda-[\w-]+|triton)==", plan, flags=re.MULTILINE)
+
+
+def _announce_cuda(plan: str) -> None:
+    """Nobody without a GPU wants these gigabytes; whoever gets them is to know why, and the way out."""
+    packages = cuda_packages(plan)
+    if packages:
+        print(
+            f"PyTorch is coming with CUDA: {len(packages)} packages ({packages[0]} and others), "
+            "gigabytes that are of no use without an NVIDIA GPU. To have the CPU build instead, stop "
+            "this and set UV_TORCH_BACKEND=cpu, or name a place that has it (PIP_INDEX_URL, "
+            "PIP_FIND_LINKS).",
+            flush=True,
+        )
 
 
 def main(arguments: list[str]) -> int:
@@ -86,14 +106,17 @@ def main(arguments: list[str]) -> int:
     settings = pip_settings(listing)
     got = subprocess.run([*pip, "install", "--quiet", "--constraint", "constraints.txt", "uv"])
     if got.returncode == 0:
-        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+        command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
         environment = for_uv(settings, os.environ)
         if wants_cpu_build(settings, os.environ):
-            cpu = [*command, "--torch-backend", "cpu", *arguments]
+            cpu = [*command, "--quiet", "--torch-backend", "cpu", *arguments]
             if subprocess.run(cpu, env=environment).returncode == 0:
                 return 0
-            print("No CPU build of PyTorch could be had; the one with CUDA follows, gigabytes of it.")
-        if subprocess.run([*command, *arguments], env=environment).returncode == 0:
+            print("No CPU build of PyTorch could be had.", flush=True)
+        if _without_gpu():
+            dry = [*command, "--dry-run", *arguments]
+            _announce_cuda(subprocess.run(dry, env=environment, capture_output=True, text=True).stderr)
+        if subprocess.run([*command, "--quiet", *arguments], env=environment).returncode == 0:
             return 0
     print("uv could not do it; pip is slower, and goes on.", flush=True)
     return subprocess.run([*pip, "install", "--quiet", *arguments]).returncode
