@@ -3,18 +3,16 @@
 import os
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.machine import cores, workers
 
 pytest_plugins = ["helpers.notebooks.nbval_plugin"]
 
-GIGABYTES_A_WORKER = 4  # a notebook's kernel with the embedded model, and what the tests hold beside it
-
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker a core, as far as the memory goes."""
-    memory = int(psutil.virtual_memory().available / 2**30 / GIGABYTES_A_WORKER)
-    return max(1, min(_cores(), memory))
+    # A notebook's kernel with the embedded model, and what the tests hold beside it.
+    return workers(gigabytes_each=4)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,15 +22,6 @@ def pytest_configure(config: pytest.Config) -> None:
         from helpers.model_folder import from_anywhere
 
         os.environ["DEMO_MODEL"] = from_anywhere(model)
-    workers = getattr(config.option, "numprocesses", None)
-    if workers:  # each computes on its share of the cores, and so do the kernels it starts
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // workers)))
-
-
-def _cores() -> int:
-    """Those that this process may use, which in a container are fewer than there are."""
-    return (
-        len(psutil.Process().cpu_affinity())
-        if hasattr(psutil.Process, "cpu_affinity")
-        else os.cpu_count() or 1
-    )
+    side_by_side = getattr(config.option, "numprocesses", None)
+    if side_by_side:  # each computes on its share of the cores, and so do the kernels it starts
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // side_by_side)))

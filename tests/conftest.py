@@ -14,6 +14,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.display import _browser_problem
+from helpers.model_folder import EMBEDDED_MODEL
 from helpers.models import load_model
 from tests.gpt2_shape import Checkpoint, build_checkpoint
 
@@ -37,10 +38,10 @@ def static_pictures() -> Iterator[None]:
 
 
 @contextmanager
-def checkpoint(width: int) -> Iterator[Checkpoint]:
+def checkpoint(width: int, layers: int = 12) -> Iterator[Checkpoint]:
     """Up to a gigabyte, so it is not left behind as pytest's own temporary folders are."""
     with tempfile.TemporaryDirectory(prefix="gpt2-shape-") as root:
-        yield build_checkpoint(Path(root), width)
+        yield build_checkpoint(Path(root), width, layers)
 
 
 def load_by_name(checkpoint: Checkpoint) -> TransformerBridge:
@@ -49,6 +50,12 @@ def load_by_name(checkpoint: Checkpoint) -> TransformerBridge:
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(checkpoint.hub_cache))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         return load_model("gpt2", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> TransformerBridge:
+    """The embedded model, for tests that change nothing in it."""
+    return load_model(EMBEDDED_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="session")

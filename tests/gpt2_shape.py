@@ -39,9 +39,9 @@ class Checkpoint:
     folder: Path
 
 
-def build_checkpoint(root: Path, width: int = 768) -> Checkpoint:
+def build_checkpoint(root: Path, width: int = 768, layers: int = 12) -> Checkpoint:
     """Write the checkpoint, at full width about 1 GB in all, into an empty folder."""
-    model, tokenizer = gpt2_shaped_model(width), gpt2_like_tokenizer()
+    model, tokenizer = gpt2_shaped_model(width, layers), gpt2_like_tokenizer()
     folder = root / "gpt2-shaped"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -56,15 +56,15 @@ def build_checkpoint(root: Path, width: int = 768) -> Checkpoint:
     return Checkpoint(hub_cache, folder)
 
 
-def gpt2_shaped_model(width: int = 768, seed: int = 0) -> GPT2LMHeadModel:
+def gpt2_shaped_model(width: int = 768, layers: int = 12, seed: int = 0) -> GPT2LMHeadModel:
     """GPT-2 small's sizes; every parameter random, so that no bias or scale is trivial.
 
-    A smaller width (a multiple of 12) leaves layers, heads, positions and vocabulary as they are.
+    A smaller width (a multiple of 12) or fewer layers leave heads, positions and vocabulary as they are.
     """
     torch.manual_seed(seed)
     # The library's own 0.02 gives logit differences near zero, in which rounding would show; so do
     # most seeds.
-    model = GPT2LMHeadModel(GPT2Config(n_embd=width, initializer_range=2.2 / width**0.5))
+    model = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=layers, initializer_range=2.2 / width**0.5))
     for name, parameter in model.named_parameters():
         if "bias" in name or "ln_" in name:
             scale = "ln_" in name and "weight" in name

@@ -42,7 +42,7 @@ def reached(source: Path) -> set[Path]:
     return found
 
 
-def tests_of(modules: set[Path]) -> list[Path]:
+def modules_about(modules: set[Path]) -> list[Path]:
     """The test modules named after these modules, or after the package that they are in."""
     parts = {path.relative_to(ROOT / "helpers").parts for path in modules}
     packages = {first for first, *rest in parts if rest}
@@ -54,5 +54,5 @@ def tests_of(modules: set[Path]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for path in tests_of(reached(Path(sys.argv[1]))):
+    for path in modules_about(reached(Path(sys.argv[1]))):
         print(path.relative_to(ROOT))

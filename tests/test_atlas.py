@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas import build
 from helpers.atlas.build import GROUPS, Settings, build_atlas, build_files, load_or_build, model_revision
@@ -30,7 +29,6 @@ from helpers.atlas.questions import (
 from helpers.atlas.table import Atlas, make_table, read_atlas
 from helpers.atlas.views import head_table, score_table, sortable_table
 from helpers.model_folder import EMBEDDED_MODEL
-from helpers.models import load_model
 from helpers.reference import published_heatmap
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
@@ -352,11 +350,6 @@ def test_the_committed_published_table_is_the_record():
 
 
 # --- SmolLM2 --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> TransformerBridge:
-    return load_model(EMBEDDED_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from helpers.atlas.examples import (
 from helpers.atlas.inputs import start_token
 from helpers.atlas.table import read_atlas
 from helpers.model_folder import EMBEDDED_MODEL
-from helpers.models import load_model
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 COMMITTED = Path(__file__).parent.parent / "demos" / "atlas"
@@ -146,11 +145,6 @@ def test_the_command_line_can_leave_the_table_as_it_is(tmp_path, monkeypatch, ca
 
 
 # --- SmolLM2 --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> TransformerBridge:
-    return load_model(EMBEDDED_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="module")

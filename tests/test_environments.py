@@ -89,16 +89,16 @@ def test_an_explicit_choice_is_kept(where):
 
 
 @pytest.fixture(scope="module")
-def narrow_model() -> Iterator[Path]:
-    with checkpoint(width=96) as built:
+def small_model() -> Iterator[Path]:
+    with checkpoint(width=96, layers=3) as built:
         yield built.folder
 
 
 @pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
-def test_a_demo_runs_as_a_plain_script(source, narrow_model, tmp_path):
+def test_a_demo_runs_as_a_plain_script(source, small_model, tmp_path):
     """Without a display, without a terminal to ask, and without opening a browser: that would fail."""
     settings = {
-        "DEMO_MODEL": str(narrow_model),
+        "DEMO_MODEL": str(small_model),
         "HF_HUB_OFFLINE": "1",
         "BROWSER": str(tmp_path / "no-browser"),
         "TQDM_DISABLE": "1",

@@ -7,7 +7,6 @@ import torch
 
 from helpers.ioi import ioi_prompts, reference_prompts
 from helpers.logit_diff import LogitDiff, logit_diff
-from helpers.models import load_model
 from helpers.reference import published
 from tests.tiny_models import tiny_gpt2
 
@@ -57,9 +56,9 @@ def test_refusals_name_the_offender(model, templates, names, message):
 
 
 @pytest.mark.smollm2
-def test_reference_prompts_on_the_embedded_model():
+def test_reference_prompts_on_the_embedded_model(smollm2):
     """Facts measured before this project existed: length, logit difference, corrupted = -clean."""
-    model = load_model("smollm2-135m", device="cpu")
+    model = smollm2
     prompts = reference_prompts(model)
     assert prompts.tokens.shape == (8, published()["prompts"]["tokens_per_prompt"])
     assert [model.to_string(row[-1]) for row in prompts.tokens] == [" to"] * 8

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from helpers.ioi_dataset import ENGLISH, IOIWords, sample_ioi
-from helpers.models import load_model
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 WORDS = IOIWords(
@@ -206,8 +205,8 @@ def test_english_words_do_not_overlap():
 
 
 @pytest.mark.smollm2
-def test_english_prompts_on_the_embedded_model():
-    sample = sample_ioi(load_model("smollm2-135m", device="cpu"), 200, seed=0)
+def test_english_prompts_on_the_embedded_model(smollm2):
+    sample = sample_ioi(smollm2, 200, seed=0)
     assert sample.frames == ENGLISH.frames, "all are of one length for this tokenizer"
     assert len(set(sample.prompts)) == 200
     assert sample.tokens.shape == (200, 15)

@@ -16,11 +16,13 @@ from tests.mutations.suite import examiner, judge_damage, judge_harmless, run_su
 from tests.synthetic import demo, repository
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_all_damage_is_caught_and_nothing_harmless(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: int
 ) -> None:
     folder = repository(tmp_path)
-    assert run_suite(folder, read_settings(tmp_path / "pyproject.toml"), limit=1)
+    settings = read_settings(tmp_path / "pyproject.toml")
+    assert run_suite(folder, settings, limit=1, processes=processes)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
         f"damage caught: {len(DAMAGE)}/{len(DAMAGE)}",

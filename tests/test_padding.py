@@ -10,7 +10,6 @@ import torch
 from transformer_lens.utilities import get_attention_mask
 
 from helpers.logit_diff import logit_diff, logit_diff_directions, residual_stack_to_logit_diff
-from helpers.models import load_model
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 TEXTS = ["w5 w6 w7 w8 w9 w3", "w5 w7", "w2 w5 w6 w7 w8 w9 w3 w2 w1", "w11 w4 w5"]
@@ -86,8 +85,8 @@ class TestLeftPadding:
 
 
 @pytest.mark.smollm2
-def test_the_embedded_model():
-    model = load_model("smollm2-135m", device="cpu")
+def test_the_embedded_model(smollm2):
+    model = smollm2
     texts = [
         "When John and Mary went to the shops, John gave the bag to",
         "Mary and John talked. John gave a bag to",

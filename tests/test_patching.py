@@ -13,9 +13,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
 from helpers import patching, replay
-from helpers.ioi import IOIPrompts, reference_prompts
+from helpers.ioi import reference_prompts
 from helpers.logit_diff import LogitDiff
-from helpers.models import load_model
 from helpers.patching import patch_head_outputs, patch_sweep
 from tests.patching_reference import TRANSFORMER_LENS_SWEEPS
 from tests.tiny_models import VOCAB, tiny_gpt2, tiny_llama, tiny_odd
@@ -36,12 +35,6 @@ PROMPTS = {
 @pytest.fixture(scope="module", params=TINY)
 def model(request: pytest.FixtureRequest) -> TransformerBridge:
     return TINY[request.param]()
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> tuple[TransformerBridge, IOIPrompts]:
-    model = load_model("smollm2-135m", device="cpu")
-    return model, reference_prompts(model)
 
 
 def make_runs(case: str) -> tuple[Tensor, Tensor, LogitDiff]:
@@ -358,7 +351,7 @@ def test_head_outputs_from_the_source_run_are_the_sweep_of_z(model, runs):
 )
 def test_agrees_on_smollm2(smollm2, site, by_position, layers, positions):
     """A sample of the demo's sweeps; the benchmark samples all, and compares every value with --all."""
-    model, prompts = smollm2
+    model, prompts = smollm2, reference_prompts(smollm2)
     metric = LogitDiff(prompts.answer_tokens)
     runs = prompts.corrupted_tokens, prompts.tokens
     whole = patch_sweep(

@@ -17,6 +17,7 @@ from threading import Thread
 import numpy as np
 import pytest
 from choreographer.browsers.chromium import Chromium
+from filelock import FileLock
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from helpers.notebooks import site
@@ -74,14 +75,20 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("web") / "site"
-    site.build(
-        ROOT / "demos",
-        ROOT / "helpers/notebooks/web",
-        out,
-        link_rules(ROOT / "pyproject.toml").repository,
-        guide=(ROOT / "README.md").read_text(encoding="utf-8"),
-    )
+    """The site, built by the first worker that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers of this run
+    out = shared / "site"
+    with FileLock(shared / "site.lock"):
+        if not out.exists():
+            site.build(
+                ROOT / "demos",
+                ROOT / "helpers/notebooks/web",
+                out,
+                link_rules(ROOT / "pyproject.toml").repository,
+                guide=(ROOT / "README.md").read_text(encoding="utf-8"),
+            )
     return out
 
 
@@ -108,6 +115,11 @@ def opened(browser: Browser, origin: str, name: str, log: Log | None = None, **c
     page.goto(origin + name)
     page.wait_for_load_state("networkidle")
     return page
+
+
+def photograph(page: Page, path: Path) -> None:
+    """The whole page, to be looked at; as JPEG in half the time."""
+    page.screenshot(path=path, full_page=True, type="jpeg", quality=85)
 
 
 def _note_size(log: Log, answer: Response) -> None:

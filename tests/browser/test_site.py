@@ -16,7 +16,7 @@ from helpers.figure_json import PLOTLY, decode
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.figures import circuitsvis_views
 from helpers.notebooks.page import to_html
-from tests.browser.conftest import DESK, PHONE, ROOT, Log, contrast_of, opened
+from tests.browser.conftest import DESK, PHONE, ROOT, Log, contrast_of, opened, photograph
 from tests.browser.looks import pixels
 
 NOTEBOOKS = sorted((ROOT / "demos").glob("*.ipynb"))
@@ -37,11 +37,20 @@ def outputs(path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def page(browser, origin, path, screenshots) -> Iterator[Page]:
-    """A demo, opened once for the tests that only look."""
-    page = opened(browser, origin, f"{path.stem}.html")
-    page.screenshot(path=screenshots / f"site-light-{path.stem}.png", full_page=True)
+def log(path) -> Log:
+    """What the page of the next fixture does, as long as it is open."""
+    return Log()
+
+
+@pytest.fixture(scope="module")
+def page(browser, origin, path, screenshots, log) -> Iterator[Page]:
+    """A demo in the light theme, opened once for the tests that only look, hover and copy."""
+    clipboard = ["clipboard-read", "clipboard-write"]
+    name = f"{path.stem}.html"
+    page = opened(browser, origin, name, log, color_scheme="light", permissions=clipboard)
+    photograph(page, screenshots / f"site-light-{path.stem}.jpg")
     yield page
+    assert log.errors == [], "in all that was done with it"
     page.context.close()
 
 
@@ -52,24 +61,29 @@ def figures(page: Page) -> list[Locator]:
 # --- every page -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["index", "search", "atlas", *(path.stem for path in NOTEBOOKS)])
-def test_a_page_works_by_itself(browser, origin, name, record_property):
-    log = Log()
-    page = opened(browser, origin, f"{name}.html", log)
-    page.mouse.wheel(0, 100_000)
-    page.wait_for_load_state("networkidle")
+def check_alone(log: Log, name: str, record_property: Callable[[str, object], None]) -> None:
+    """No error, nothing from elsewhere, and no more than a slow line brings in seconds."""
     assert log.errors == []
     assert log.outside == []
     size = sum(log.sizes.values())
     record_property("bytes", size)
     print(f"{name}: {size / 1e6:.2f} MB with everything, {len(log.sizes)} files")
-    assert size < MAX_BYTES
+    assert 0 < size < MAX_BYTES
+
+
+@pytest.mark.parametrize("name", ["index", "search", "atlas"])
+def test_a_page_works_by_itself(browser, origin, name, record_property):
+    log = Log()
+    page = opened(browser, origin, f"{name}.html", log)
+    page.mouse.wheel(0, 100_000)
+    page.wait_for_load_state("networkidle")
+    check_alone(log, name, record_property)
     page.context.close()
 
 
 def test_the_index_shows_and_opens_each_page(browser, origin, screenshots):
     page = opened(browser, origin, "index.html")
-    page.screenshot(path=screenshots / "site-index.png", full_page=True)
+    photograph(page, screenshots / "site-index.jpg")
     cards = page.locator(".sd-card").all()
     assert len(cards) == len(NOTEBOOKS) + 1
     targets = [card.locator("a.sd-stretched-link").get_attribute("href") for card in cards]
@@ -115,6 +129,12 @@ def test_the_first_figure_comes_soon_and_before_the_others(browser, origin, path
             break
     record_property("seconds to first figure", first)
     assert first < FIRST_FIGURE_SECONDS
+
+
+def test_a_demo_works_by_itself(page, path, log, record_property):
+    page.mouse.wheel(0, 100_000)
+    page.wait_for_load_state("networkidle")
+    check_alone(log, path.stem, record_property)
 
 
 def test_every_figure_is_drawn(page, outputs):
@@ -212,7 +232,7 @@ def narrow_and_widen(page: Page) -> None:
     expect_widths(page, lambda widths: max(map(max, widths)) < PHONE["width"])
     page.set_viewport_size(DESK)
     expect_widths(page, lambda widths: widths == wide)
-    page.screenshot(full_page=True)  # makes the window as long as the page, and back
+    page.screenshot(full_page=True, type="jpeg")  # makes the window as long as the page, and back
     expect_widths(page, lambda widths: widths == wide)
 
 
@@ -239,9 +259,7 @@ def nearly_black(shown: Locator) -> float:
     return float((pixels(shown.screenshot())[..., :3].max(-1) < 0.25).mean())
 
 
-def test_code_can_be_copied(browser, origin, path):
-    permissions = ["clipboard-read", "clipboard-write"]
-    page = opened(browser, origin, f"{path.stem}.html", permissions=permissions)
+def test_code_can_be_copied(page, path):
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     buttons = page.locator(".cell_input button.copybtn")
     assert buttons.count() == len(cells)
@@ -252,7 +270,6 @@ def test_code_can_be_copied(browser, origin, path):
         expect(block.locator("button.copybtn")).to_have_class(re.compile("success"))
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied.strip() == cells[number].source.strip()
-    page.context.close()
 
 
 def test_table_of_contents_and_links(page, path):
@@ -270,18 +287,25 @@ def test_table_of_contents_and_links(page, path):
         assert page.get_by_role("link", name=name).get_attribute("href") == link
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_can_be_read(browser, origin, path, screenshots, theme):
-    page = opened(browser, origin, f"{path.stem}.html", color_scheme=theme)
+def check_theme(page: Page, theme: str) -> None:
+    """Text stands out from the ground behind it, and figures keep theirs."""
     assert page.locator("html").get_attribute("data-theme") == theme
     for selector in ("article p", "article h2", ".cell_input .k, .cell_input .kn", ".output pre"):
         assert contrast_of(page, selector) >= 4.5, selector
     grounds = page.locator(".output.text_html:has(.js-plotly-plot, [id^=circuits-vis])").evaluate_all(
         "frames => frames.map(frame => getComputedStyle(frame).backgroundColor)"
     )
-    assert set(grounds) == {"rgb(255, 255, 255)"}, "figures keep their ground"
-    if theme == "dark":
-        page.screenshot(path=screenshots / f"site-dark-{path.stem}.png", full_page=True)
+    assert set(grounds) == {"rgb(255, 255, 255)"}
+
+
+def test_the_light_theme_can_be_read(page):
+    check_theme(page, "light")
+
+
+def test_the_dark_theme_can_be_read(browser, origin, path, screenshots):
+    page = opened(browser, origin, f"{path.stem}.html", color_scheme="dark")
+    check_theme(page, "dark")
+    photograph(page, screenshots / f"site-dark-{path.stem}.jpg")
     page.context.close()
 
 
@@ -297,7 +321,7 @@ def test_the_theme_can_be_switched(browser, origin):
 
 def test_a_phone_shows_it_all(browser, origin, path, screenshots):
     page = opened(browser, origin, f"{path.stem}.html", viewport=PHONE, has_touch=True, is_mobile=True)
-    page.screenshot(path=screenshots / f"site-phone-{path.stem}.png", full_page=True)
+    photograph(page, screenshots / f"site-phone-{path.stem}.jpg")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for figure in figures(page):
         frame = figure.locator("xpath=ancestor::div[contains(@class, 'text_html')]")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -117,28 +120,63 @@ def judge_harmless(harmless: Harmless, demos: Iterable[Demo], examine: Examine, 
     return Verdict(harmless.name, places, failures + _nowhere(places))
 
 
-def run_suite(folder: Path, settings: Settings, limit: int = 5) -> bool:
+Mutation = tuple[bool, int]  # whether it is damage, and its number in its list
+
+
+def mutations() -> list[Mutation]:
+    return [(True, n) for n in range(len(DAMAGE))] + [(False, n) for n in range(len(HARMLESS))]
+
+
+def judge(demos: list[Demo], examine: Examine, limit: int, mutation: Mutation) -> Verdict:
+    is_damage, number = mutation
+    if is_damage:
+        return judge_damage(DAMAGE[number], demos, examine, limit)
+    return judge_harmless(HARMLESS[number], demos, examine, limit)
+
+
+def read_demos(folder: Path) -> list[Demo]:
+    return [Demo.read(path) for path in sorted(folder.glob("*.ipynb"))]
+
+
+# What a process of the pool holds: processes share nothing, so each has demos and a copy of its own.
+_in_process: dict[str, tuple[list[Demo], Examine, int]] = {}
+
+
+def _prepare(folder: Path, settings: Settings, limit: int) -> None:
+    lent = ExitStack()
+    examine = lent.enter_context(examiner(settings, folder))
+    Finalize(None, lent.close, exitpriority=1)  # a pool's processes run no other exit handlers
+    _in_process["suite"] = (read_demos(folder), examine, limit)
+
+
+def _judge(mutation: Mutation) -> Verdict:
+    return judge(*_in_process["suite"], mutation)
+
+
+def run_suite(folder: Path, settings: Settings, limit: int = 5, processes: int = 1) -> bool:
     """Print a verdict for each mutation and the two closing lines. Whether all went well.
 
     Raises ValueError if there is no demo, or one has findings before anything was changed.
     """
-    demos = [Demo.read(path) for path in sorted(folder.glob("*.ipynb"))]
+    demos = read_demos(folder)
     if not demos:
         raise ValueError(f"no notebook in {folder}")
-    with examiner(settings, folder) as examine:
+    with examiner(settings, folder) as examine, ExitStack() as pools:
         for demo in demos:
             findings = list(examine(demo, demo))
             if findings:
                 raise ValueError(f"{demo.name} has findings as it is: {findings[:3]}")
-        damage, harmless = [], []
-        for entry in DAMAGE:
-            damage.append(judge_damage(entry, demos, examine, limit))
-            print(damage[-1], flush=True)
-        for other in HARMLESS:
-            harmless.append(judge_harmless(other, demos, examine, limit))
-            print(harmless[-1], flush=True)
-    caught = sum(not verdict.failures for verdict in damage)
-    passed = sum(not verdict.failures for verdict in harmless)
-    print(f"damage caught: {caught}/{len(damage)}")
-    print(f"harmless passed: {passed}/{len(harmless)}")
-    return caught == len(damage) and passed == len(harmless)
+        if processes > 1:
+            pool = ProcessPoolExecutor(
+                processes, initializer=_prepare, initargs=(folder, settings, limit)
+            )
+            verdicts = pools.enter_context(pool).map(_judge, mutations())
+        else:
+            verdicts = map(partial(judge, demos, examine, limit), mutations())
+        good = {True: 0, False: 0}
+        for (is_damage, _), verdict in zip(mutations(), verdicts, strict=True):
+            print(verdict, flush=True)
+            good[is_damage] += not verdict.failures
+    print(f"damage caught: {good[True]}/{len(DAMAGE)}")
+    print(f"harmless passed: {good[False]}/{len(HARMLESS)}")
+    return good[True] == len(DAMAGE) and good[False] == len(HARMLESS)
