@@ -99,7 +99,7 @@ def test_an_interruption_is_repaired_by_the_same_command(clone, tmp_path_factory
         path.write_text(text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(badges, "write_atomically", interrupted)
+        patch.setattr(badges, "write_file", interrupted)
         with pytest.raises(KeyboardInterrupt):
             rename_repository(clone, FORK)
     rename_repository(clone, FORK)

@@ -121,11 +121,9 @@ def test_the_tagged_cell_gives_the_thumbnail(tmp_path):
             (["thumbnail"], {"image/png": base64.b64encode(b"picture").decode()}),
         ]
     ]
-    [path] = render._write_thumbnail(notebook, source)
-    assert path == tmp_path / "thumbnails" / "Tiny_Demo.png"
-    assert path.read_bytes() == b"picture"
+    assert render._thumbnail(notebook, source) == {tmp_path / "thumbnails" / "Tiny_Demo.png": b"picture"}
     notebook.cells.pop()
-    assert render._write_thumbnail(notebook, source) == []
+    assert render._thumbnail(notebook, source) == {}
 
 
 def test_a_failing_cell_leaves_the_old_notebook(source, settings):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import nbformat
 
+from helpers.files import NotWrittenError, write_file
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.hygiene import read_notebook
 from helpers.notebooks.provenance import text_sha256
-from helpers.notebooks.render import cell_id, write_atomically
+from helpers.notebooks.render import cell_id
 
 # GitHub's rules: an owner has letters, digits and single hyphens inside, at most 39 of them.
 _REPOSITORY = re.compile(
@@ -75,7 +76,7 @@ def rename_repository(root: Path, new: str) -> list[Path]:
     texts |= {path: renamed(_text(path), old, new) for path in [*scripts, *pages, setting]}
     changed = [path for path, text in texts.items() if text != _text(path)]
     for path in changed:
-        write_atomically(path, texts[path])
+        write_file(path, texts[path])
     return changed
 
 
@@ -90,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         changed = rename_repository(options.root, options.repository)
-    except ValueError as error:
+    except (ValueError, NotWrittenError) as error:
         sys.exit(str(error))
     for path in changed:
         print(f"wrote {path}")

@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
+from helpers.files import NotWrittenError, check_writable, write_file, write_files
 from helpers.model_folder import EMBEDDED_MODEL, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
 from helpers.notebooks.hygiene import local_names
@@ -92,14 +93,6 @@ class RefusedError(Exception):
         super().__init__(f"{path} was not written and is as it was. Problems:\n{lines}")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that an interrupted run leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
-
-
 def notebook_text(notebook: NotebookNode) -> str:
     """What stands in the notebook's file."""
     nbformat.validate(notebook)
@@ -107,15 +100,20 @@ def notebook_text(notebook: NotebookNode) -> str:
 
 
 def write_notebook(path: Path, notebook: NotebookNode) -> None:
-    write_atomically(path, notebook_text(notebook))
+    write_file(path, notebook_text(notebook))
 
 
 def render(source: Path, out: Path, model: str) -> list[Path]:
-    """Execute a demo into ``out``: the notebook with its outputs, and a page to read it on."""
+    """Execute a demo into ``out``: the notebook with its outputs, and a page to read it on.
+
+    Raises:
+        NotWrittenError: if ``out`` cannot be written to; before anything is executed, if possible.
+    """
+    check_writable(out)
     notebook = _executed(source, model)
     notebook_path, page_path = (out / source.with_suffix(suffix).name for suffix in (".ipynb", ".html"))
-    write_notebook(notebook_path, notebook)
-    write_atomically(page_path, to_html(notebook, title=source.stem.replace("_", " ")))
+    page = to_html(notebook, title=source.stem.replace("_", " "))
+    write_files({notebook_path: notebook_text(notebook), page_path: page})
     return [page_path, notebook_path]
 
 
@@ -126,6 +124,7 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         RefusedError: if the static checks find anything, as far as possible before executing. A
             figure without its static picture is such a thing: GitHub would show nothing. So is
             another model's notebook in the same place.
+        NotWrittenError: if the place cannot be written to; before executing, if possible.
     """
     path = rendering_path(source, model, settings.model)
     early = check_cells(path, read_source(source), settings)
@@ -134,6 +133,7 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         early += _other_model(path, model)
     if early:
         raise RefusedError(path, early)
+    check_writable(path.parent)
     notebook = _executed(source, model)
     if not paired:
         del notebook.metadata["jupytext"]  # it has no script beside it, and shall not grow one
@@ -141,8 +141,9 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
     problems = check_text(path, text, settings, local_names())
     if problems:
         raise RefusedError(path, problems)
-    write_atomically(path, text)
-    return [path, *(_write_thumbnail(notebook, source) if paired else [])]
+    thumbnail = _thumbnail(notebook, source) if paired else {}
+    write_files({path: text, **thumbnail})
+    return [path, *thumbnail]
 
 
 def _other_model(path: Path, model: str) -> list[Problem]:
@@ -158,8 +159,8 @@ def _other_model(path: Path, model: str) -> list[Problem]:
     ]
 
 
-def _write_thumbnail(notebook: NotebookNode, source: Path) -> list[Path]:
-    """The picture of the cell that is tagged ``thumbnail``, for the README and other indexes."""
+def _thumbnail(notebook: NotebookNode, source: Path) -> dict[Path, bytes]:
+    """The picture of the cell that is tagged ``thumbnail``, if any, for the README and other indexes."""
     pictures = [
         output.data["image/png"]
         for cell in notebook.cells
@@ -168,9 +169,7 @@ def _write_thumbnail(notebook: NotebookNode, source: Path) -> list[Path]:
         if "image/png" in output.get("data", {})
     ]
     path = source.parent / "thumbnails" / f"{source.stem}.png"
-    for picture in pictures[:1]:
-        write_atomically(path, base64.b64decode(picture))
-    return [path] if pictures else []
+    return {path: base64.b64decode(pictures[0])} if pictures else {}
 
 
 def rendering_path(source: Path, model: str, paired_model: str) -> Path:
@@ -219,6 +218,13 @@ def _executed(source: Path, model: str) -> NotebookNode:
     return notebook
 
 
+def _elsewhere(in_place: bool) -> str:
+    """How to write to another folder than the one that cannot be written to."""
+    if in_place:
+        return "Run it in a copy of the repository that can be written to, or with --out FOLDER."
+    return "Name another one: --out FOLDER."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("sources", nargs="+", type=Path, help="percent-format .py demos")
@@ -241,15 +247,17 @@ def main() -> None:
     except ModelUnavailableError as error:
         sys.exit(str(error))
     for source in arguments.sources:
-        if arguments.sync:
-            written = sync(source)
-        elif arguments.in_place:
-            try:
+        try:
+            if arguments.sync:
+                written = sync(source)
+            elif arguments.in_place:
                 written = render_in_place(source, model, settings)
-            except RefusedError as refused:
-                sys.exit(str(refused))
-        else:
-            written = render(source, arguments.out, model)
+            else:
+                written = render(source, arguments.out, model)
+        except (RefusedError, ModelUnavailableError) as error:
+            sys.exit(str(error))
+        except NotWrittenError as error:
+            sys.exit(f"{error} {_elsewhere(arguments.in_place or arguments.sync)}")
         for path in written:
             print(f"wrote {path}")
 
