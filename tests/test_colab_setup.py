@@ -50,7 +50,7 @@ def repository(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, folder)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(folder)]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *command], check=True)
+        subprocess.run([*git, *command], check=True, timeout=60)
     return folder
 
 
@@ -58,7 +58,7 @@ def repository(tmp_path_factory) -> Path:
 def colab(tmp_path_factory, repository) -> tuple[Path, dict[str, str]]:
     """Its Python, and its environment."""
     folder = tmp_path_factory.mktemp("colab")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     [packages] = folder.glob("lib/python*/site-packages")
     (packages / "preinstalled.pth").write_text("\n".join(site.getsitepackages()))
     (packages / "google" / "colab").mkdir(parents=True)
@@ -91,6 +91,7 @@ def test_setup_and_setup_again_after_a_restart(source, colab, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
+            timeout=300,
         )
         assert session.returncode == 0, session.stdout + session.stderr
         assert f"helpers from {python.parent.parent}" in session.stdout, (

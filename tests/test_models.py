@@ -467,7 +467,9 @@ def test_make_unpacks_the_embedded_model_before_a_kernel_needs_it(target, model,
     monkeypatch.delenv("MAKEFLAGS", raising=False)  # of a make that runs this test
     command = ["make", "--dry-run", target, f"DEMO_MODEL={model}"]
     root = Path(__file__).parent.parent
-    steps = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    steps = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     before, unpacking, after = steps.partition("-m helpers.embedded")
     assert bool(unpacking) == (model == "smollm2-135m")
     last = after if unpacking else before

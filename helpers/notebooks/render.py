@@ -11,15 +11,20 @@ in ``DEMO_MODEL``, ``--in-place`` writes into a folder of that model's name besi
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jupytext
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -36,6 +41,13 @@ KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3
 
 # What a headless run needs and a reader at a live kernel does not: no progress bars in the outputs.
 HEADLESS = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "WANDB_MODE": "disabled"}
+
+# A kernel takes a second to answer, on a machine that is busy some.
+KERNEL_SECONDS = 60.0
+
+
+class KernelError(RuntimeError):
+    """A kernel could not be started, or ended before its notebook did; the message says what to do."""
 
 
 def read_source(source: Path) -> NotebookNode:
@@ -65,6 +77,7 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
 
     Raises:
         nbclient.exceptions.CellExecutionError: with source and traceback, if a cell fails.
+        KernelError: if no kernel answers within a minute, or it ends before the last cell does.
     """
     if model == EMBEDDED_MODEL:
         embedded_model_folder()  # unpacked by a kernel, it would leave progress bars in an output
@@ -73,6 +86,7 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
         client = NotebookClient(
             notebook,
             timeout=None,
+            startup_timeout=KERNEL_SECONDS,
             kernel_name=KERNELSPEC["name"],
             resources={"metadata": {"path": str(folder)}},
             extra_arguments=["--log-level=40"],  # errors only: no start-up advice on the terminal
@@ -81,8 +95,29 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
             store_widget_state=False,
             on_cell_executed=lambda **_: bar.update(),
         )
-        client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
+        with _kernel_faults(client, title, bar):
+            client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
     notebook.metadata["language_info"] = {"name": "python"}  # not the version of this machine's Python
+
+
+@contextmanager
+def _kernel_faults(client: NotebookClient, title: str, bar: tqdm) -> Iterator[None]:
+    """Says of a kernel's end, or of its silence, in which notebook it was and what to look at."""
+    try:
+        yield
+    except DeadKernelError as error:
+        raise KernelError(
+            f"The kernel of {title} ended while it ran code cell {bar.n + 1} of {bar.total}; the system "
+            "may have run out of memory and killed it. Nothing was written."
+        ) from error
+    except (NoSuchKernel, RuntimeError) as error:
+        # The client, which has cleaned up by now, would do so again at exit, and print a traceback.
+        atexit.unregister(client._cleanup_kernel)
+        raise KernelError(
+            f"No kernel for {title} answered within {KERNEL_SECONDS:.0f} seconds ({error}). "
+            "`python -m ipykernel` in this environment should start one, and say what is wrong. "
+            "Nothing was written."
+        ) from error
 
 
 class RefusedError(Exception):
@@ -254,7 +289,7 @@ def main() -> None:
                 written = render_in_place(source, model, settings)
             else:
                 written = render(source, arguments.out, model)
-        except (RefusedError, ModelUnavailableError) as error:
+        except (RefusedError, ModelUnavailableError, KernelError) as error:
             sys.exit(str(error))
         except NotWrittenError as error:
             sys.exit(f"{error} {_elsewhere(arguments.in_place or arguments.sync)}")
