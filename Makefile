@@ -87,7 +87,7 @@ sync: $(READY)  ## bring the notebooks' cells up to date with the scripts, witho
 site: $(READY)  ## demos and head atlas as web pages, from the committed files, in build/site
 	$(BIN)/python -m helpers.notebooks.site
 
-badges: $(READY)  ## after a fork: REPOSITORY=owner/name into every badge, link and install line
+badges: $(READY)  ## after a fork: origin (or REPOSITORY=owner/name) into every badge, link and install line
 	$(BIN)/python -m helpers.notebooks.badges "$(REPOSITORY)"
 
 check: lint  ## format, lint, types, pairs, hygiene and prose of notebooks, workflows
