@@ -29,6 +29,7 @@ from helpers.notebooks import render, site
 from tests import unprivileged
 from tests.gpt2_shape import move_into_cache
 from tests.test_render import SOURCE
+from tests.test_silent_hub import NAME, SilentHub
 
 FOLDER = f"smollm2-135m-{version(embedded.PACKAGE)}"
 
@@ -182,6 +183,28 @@ def _without_empty(code: str) -> str:
     return (
         f"import os\nfor k in [k for k, v in os.environ.items() if v == '']: del os.environ[k]\n{code}"
     )
+
+
+FETCH = (
+    "import sys; sys.argv = ['fetch', sys.argv[1]]; from helpers import fetch; sys.exit(fetch.main())"
+)
+
+
+def test_a_model_that_is_fetched_into_a_home_that_cannot_be_written_to(home):
+    """From a hub that would serve it: no waiting for what will not pass, and nothing left behind."""
+    hub = SilentHub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    settings = {"HOME": str(home), "HF_HOME": "", "HF_HUB_CACHE": "", "XDG_CACHE_HOME": ""}
+    settings |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "NO_PROXY": "127.0.0.1"}
+    with unprivileged.read_only(home):
+        done = unprivileged.run(_without_empty(FETCH), NAME, **settings, HF_HUB_OFFLINE="")
+    hub.shutdown()
+    hub.server_close()
+    cache = home / ".cache" / "huggingface" / "hub"
+    assert done.returncode == 1, "not the status of a temporary failure"
+    assert f"the hub cache {cache} cannot be written to: this user may not write there" in done.stderr
+    assert "HF_HOME moves it" in done.stderr
+    assert listing(home) == []
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
