@@ -13,16 +13,13 @@ nbval_model_env.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import pytest
 from jupyter_client.kernelspec import NoSuchKernel
 from nbformat import NotebookNode
-from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from helpers.notebooks.compare import Difference, Tolerance
@@ -76,34 +73,18 @@ def _described(difference: Difference) -> str:
     return "\n".join([*lines, f"    {difference.note}"] if difference.note else lines)
 
 
-class KernelDiedError(Exception):
-    """The kernel's process has ended while an answer of it was waited for."""
-
-
 class NotebookCell(IPyNbCell):  # type: ignore[misc]
     """A code cell, executed by nbval and compared here."""
 
-    @property
-    def _place(self) -> str:
-        count = self.cell.execution_count
-        return f"{self.path.name}, code cell {self.cell_num} (In [{count or ' '}])"
-
     def _fail(self, what: str, differences: Sequence[Difference] = ()) -> None:
+        count = self.cell.execution_count
+        place = f"{self.path.name}, code cell {self.cell_num} (In [{count or ' '}])"
         details = [_described(difference) for difference in differences]
         accept = f"If the new outputs are right: {self.config.getini('nbval_accept')}"
-        raise OutputsDifferError("\n".join([f"{self._place}: {what}", *details, accept]))
+        raise OutputsDifferError("\n".join([f"{place}: {what}", *details, accept]))
 
     def runtest(self) -> None:
-        kernel = self.parent.kernel
-        if kernel.died_in is not None:
-            raise KernelDiedError(
-                f"{self._place}: not run, as the kernel ended in cell {kernel.died_in}"
-            )
-        try:
-            super().runtest()
-        except KernelDiedError as error:
-            kernel.died_in = self.cell_num
-            raise KernelDiedError(f"{self._place}: {error}") from None
+        super().runtest()
         fault = unrun_fault(self.cell)
         if fault:
             self._fail(fault)
@@ -121,55 +102,15 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]
         return True
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
-        if isinstance(excinfo.value, (OutputsDifferError, KernelDiedError)):
+        if isinstance(excinfo.value, OutputsDifferError):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo))
-
-
-class WatchedKernel:
-    """nbval's kernel, of which an answer is waited for only while it lives.
-
-    nbval itself waits until the cell's time is up, and then calls it a timeout.
-
-    Attributes:
-        died_in: number of the code cell that it did not survive.
-    """
-
-    died_in: int | None = None
-
-    def __init__(self, kernel: RunningKernel, look_every: float = 1.0) -> None:
-        self._kernel = kernel
-        self._look_every = look_every
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kernel, name)
-
-    def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
-        """Wait for the answer.
-
-        Raises:
-            KernelDiedError: as soon as it is seen that there will be none.
-            queue.Empty: at the end of the time.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = self._look_every if end is None else end - time.monotonic()
-            try:
-                return self._kernel.await_reply(msg_id, timeout=max(0.0, min(self._look_every, left)))
-            except Empty:
-                if not self._kernel.is_alive():
-                    raise KernelDiedError(
-                        "the kernel ended while it ran this cell; the system may have run out of memory"
-                    ) from None
-                if left <= 0:
-                    raise
 
 
 class Notebook(IPyNbFile):  # type: ignore[misc]
     """A notebook, collected by nbval; `run_only` if it was rendered with another model."""
 
     run_only = False
-    kernel: Any = None
 
     def setup(self) -> None:
         problem = None
@@ -185,7 +126,6 @@ class Notebook(IPyNbFile):  # type: ignore[misc]
                 "--nbval-kernel-startup-timeout sets the limit.",
                 pytrace=False,
             )
-        self.kernel = WatchedKernel(self.kernel)
 
     def collect(self) -> Iterator[NotebookCell]:
         cells = list(super().collect())
