@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself. PYTHON chooses the interpreter it is made from (3.10 or newer).
 # DEMO_MODEL chooses the model (gpt2, a hub name, a folder); DEMO_DEVICE the device; DEMO a single demo.
-# GPT2_SMALL is GPT-2 small's name or folder for test-published.
+# GPT2_SMALL is GPT-2 small's name or folder for test-published. Commands take names of models from the
+# environment, where spaces and quotes in a path are safe.
 PYTHON ?= python3
 DEMO ?=
 export DEMO_MODEL := $(or $(DEMO_MODEL),smollm2-135m)
@@ -64,8 +65,9 @@ test-mutations: embedded  ## damage copies of the notebooks and see that the tes
 test-gpt2-shape: $(READY)  ## every demo, end to end, on random weights of GPT-2 small's shape: minutes
 	$(TEST_ENV) $(BIN)/python -m pytest -m gpt2_shape tests
 
+test-published: export GPT2_SMALL := $(or $(GPT2_SMALL),gpt2)
 test-published: $(READY)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, against its published figures
-	GPT2_SMALL="$(or $(GPT2_SMALL),gpt2)" $(TEST_ENV) $(BIN)/python -m pytest -s tests/test_published_gpt2.py
+	$(TEST_ENV) $(BIN)/python -m pytest -s tests/test_published_gpt2.py
 
 test-cuda: $(READY)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
 	$(TEST_ENV) $(BIN)/python -m pytest -m cuda tests
@@ -74,7 +76,7 @@ bench: $(READY)  ## patching against TransformerLens's own functions: time, memo
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
 
 atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/
-	$(BIN)/python -m helpers.atlas --model "$(DEMO_MODEL)" --out demos/atlas --published
+	$(BIN)/python -m helpers.atlas --model "$$DEMO_MODEL" --out demos/atlas --published
 
 render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2: into demos/gpt2/)
 	$(BIN)/python -m helpers.notebooks.render --in-place $(SOURCES)
@@ -85,7 +87,7 @@ sync: $(READY)  ## bring the notebooks' cells up to date with the scripts, witho
 site: $(READY)  ## demos and head atlas as web pages, from the committed files, in build/site
 	$(BIN)/python -m helpers.notebooks.site
 
-badges: $(READY)  ## after a fork: REPOSITORY=owner/name into every badge, link and install line
+badges: $(READY)  ## after a fork: origin (or REPOSITORY=owner/name) into every badge, link and install line
 	$(BIN)/python -m helpers.notebooks.badges "$(REPOSITORY)"
 
 check: lint  ## format, lint, types, pairs, hygiene and prose of notebooks, workflows

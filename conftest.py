@@ -1,10 +1,11 @@
 """`pytest --nbval` compares numbers with tolerance, figures by data; `-n auto` fits the machine."""
 
 import os
-from pathlib import Path
 
 import pytest
 
+from helpers.embedded import ModelUnavailableError
+from helpers.model_folder import from_anywhere
 from tests.machine import cores, workers
 
 pytest_plugins = ["helpers.notebooks.nbval_plugin"]
@@ -17,11 +18,11 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A model's folder was named from here; kernels work in the folders of their notebooks."""
-    model = os.environ.get("DEMO_MODEL", "")
-    if model and Path(model).expanduser().is_dir():
-        from helpers.model_folder import from_anywhere
-
-        os.environ["DEMO_MODEL"] = from_anywhere(model)
+    if os.environ.get("DEMO_MODEL"):
+        try:
+            os.environ["DEMO_MODEL"] = from_anywhere(os.environ["DEMO_MODEL"])
+        except ModelUnavailableError as error:
+            raise pytest.UsageError(f"DEMO_MODEL: {error}") from error
     side_by_side = getattr(config.option, "numprocesses", None)
     if side_by_side:  # each computes on its share of the cores, and so do the kernels it starts
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // side_by_side)))

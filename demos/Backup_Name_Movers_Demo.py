@@ -33,16 +33,27 @@
 # %% [markdown]
 # ## 1. Setup
 #
-# On Colab this cell installs the package that the notebook imports; anywhere else it does nothing.
+# On Colab this cell installs the package that the notebook imports; it keeps the PyTorch that is there. Anywhere
+# else it only looks whether that package is there, and not hidden by a file or folder of yours called `helpers`.
 
 # %%
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 from IPython import get_ipython
 
+repository = "https://github.com/ioi-exploration-demos/ioi-exploration-demos"
 if "google.colab" in sys.modules:
-    repository = "https://github.com/ioi-exploration-demos/ioi-exploration-demos"
     get_ipython().run_line_magic("pip", f"install -q git+{repository}")
+
+found = find_spec("helpers")
+if found is None or not (Path(found.origin or "").parent / "head_scores.py").is_file():
+    raise ImportError(
+        f"This notebook imports `helpers` of {repository}, and Python finds "
+        f"{getattr(found, 'origin', None) or found} instead. Rename a `helpers` of your own, "
+        f"or pip install git+{repository}; then restart the kernel."
+    )
 
 # %%
 import random

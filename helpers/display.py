@@ -147,10 +147,12 @@ def _browser_problem() -> str | None:
     try:
         with ThreadPoolExecutor(1) as pool:  # a kernel's own thread has an event loop already
             pool.submit(asyncio.run, _try_browser(BROWSER_SECONDS)).result()
-    except (ChromeNotFoundError, BrowserFailedError, TimeoutError, asyncio.TimeoutError) as error:
+    # OSError: it needs a temporary folder of its own, and the disk may be full.
+    except (ChromeNotFoundError, BrowserFailedError, OSError, asyncio.TimeoutError) as error:
         _note_once(
             "no static pictures: they need Chrome or Chromium, and none could be started "
-            f"({type(error).__name__}). Figures stay interactive, but GitHub will show none. "
+            f"({getattr(error, 'strerror', None) or type(error).__name__}). "
+            "Figures stay interactive, but GitHub will show none. "
             "Install one, or run plotly_get_chrome"
         )
         return str(error)

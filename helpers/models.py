@@ -132,10 +132,21 @@ def _find(name: str | os.PathLike[str] | None, timeout: float) -> tuple[str, Pat
     try:
         return find_model(DEFAULT_MODEL, timeout)
     except ModelUnavailableError as error:
-        folder = embedded_model_folder()
+        folder = _embedded_instead(error)
         print(
             f"NOTE: running {EMBEDDED_MODEL}, the embedded model, because {DEFAULT_MODEL} is not "
             f"here and cannot be fetched: {error.reason}. What you read about this run "
             f"is about {EMBEDDED_MODEL}; set DEMO_MODEL to choose another."
         )
         return EMBEDDED_MODEL, folder
+
+
+def _embedded_instead(default: ModelUnavailableError) -> Path:
+    """The embedded model's folder; where it cannot be had either, an error that says both."""
+    try:
+        return embedded_model_folder()
+    except ModelUnavailableError as error:
+        raise ModelUnavailableError(
+            f"No model can be had here. {DEFAULT_MODEL}: {default.reason}. {EMBEDDED_MODEL}: {error}",
+            reason=f"{DEFAULT_MODEL}: {default.reason}; {EMBEDDED_MODEL}: {error.reason}",
+        ) from error

@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
+from helpers.files import write_file
 from helpers.ioi import IOIPrompts, reference_prompts
 from helpers.logit_diff import LogitDiff
 from helpers.models import load_model
@@ -80,8 +81,7 @@ def main() -> None:
         row = bench_site(model, prompts, *site, options.rounds, patches)
         results.append({"model": name, **row})
         print_row(results[-1])
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        write_file(options.out, json.dumps(results, indent=1) + "\n")
     missed = [row for row in results if row["note"]]
     for row in missed:
         print(f"\n{row['model']}, {row['site']}: {row['note']}")

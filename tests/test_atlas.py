@@ -229,7 +229,9 @@ def test_revision_is_a_commit_or_a_hash(tmp_path):
 
 def test_command_line_says_what_is_wrong(tmp_path):
     command = [sys.executable, "-m", "helpers.atlas", "--out", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--rows", "1"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [*command, "--rows", "1"], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
     assert done.returncode == 1
     assert "rows must be at least 2" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -99,7 +100,7 @@ def test_an_interruption_is_repaired_by_the_same_command(clone, tmp_path_factory
         path.write_text(text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(badges, "write_atomically", interrupted)
+        patch.setattr(badges, "write_file", interrupted)
         with pytest.raises(KeyboardInterrupt):
             rename_repository(clone, FORK)
     rename_repository(clone, FORK)
@@ -121,6 +122,87 @@ def test_what_is_no_repository_changes_nothing(clone, name):
 @pytest.mark.parametrize("name", ["a/b", "Jane-Doe/ioi_demos", "a/b.c", "a1/-b", "a/..."])
 def test_repositories(name):
     assert validated(name) == name
+
+
+def git(folder: Path, *command: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *command], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/jane-doe/ioi.fork",
+        "https://github.com/jane-doe/ioi.fork.git",
+        "https://github.com/jane-doe/ioi.fork/",
+        "https://jane:s3cret@github.com/jane-doe/ioi.fork.git",
+        "https://GitHub.com/jane-doe/ioi.fork",
+        "http://www.github.com/jane-doe/ioi.fork",
+        "git://github.com/jane-doe/ioi.fork.git",
+        "ssh://git@github.com/jane-doe/ioi.fork.git",
+        "ssh://git@github.com:22/jane-doe/ioi.fork",
+        "ssh://git@ssh.github.com:443/jane-doe/ioi.fork.git",
+        "git@github.com:jane-doe/ioi.fork.git",
+        "git@github.com:jane-doe/ioi.fork",
+        "git@github.com:/jane-doe/ioi.fork.git",
+        "github.com:jane-doe/ioi.fork.git",
+    ],
+)
+def test_without_a_name_it_is_origins(clone, monkeypatch, capsys, address):
+    git(clone, "init", "-q")
+    git(clone, "remote", "add", "origin", address)
+    monkeypatch.setattr("sys.argv", ["badges", "", "--root", str(clone)])  # as make gives none
+    badges.main()
+    assert link_rules(clone / "pyproject.toml").repository == FORK
+    said = capsys.readouterr().out
+    assert f"badges name {FORK}" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://gitlab.com/jane-doe/ioi.fork.git",
+        "https://jane:s3cret@git.example.org/jane-doe/ioi.fork.git",
+        "https://github.com.example.org/jane-doe/ioi.fork",
+        "https://notgithub.com/jane-doe/ioi.fork",
+        "https://example.org/github.com/jane-doe/ioi.fork",
+        "git@gitlab.com:jane-doe/ioi.fork.git",
+        "git@github.com-work:jane-doe/ioi.fork.git",
+        "https://github.com/jane-doe",
+        "https://github.com/jane-doe/ioi.fork/tree/main",
+        "../ioi.fork",
+        "/srv/git/jane-doe/ioi.fork.git",
+        "file:///srv/git/ioi.fork.git",
+    ],
+)
+def test_an_origin_that_is_not_on_github_changes_nothing(clone, monkeypatch, address):
+    git(clone, "init", "-q")
+    git(clone, "remote", "add", "origin", address)
+    before = contents(clone)
+    monkeypatch.setattr("sys.argv", ["badges", "--root", str(clone)])
+    with pytest.raises(
+        SystemExit, match=r"no repository on github\.com.*REPOSITORY=owner/name"
+    ) as error:
+        badges.main()
+    assert "s3cret" not in str(error.value)
+    assert contents(clone) == before
+
+
+@pytest.mark.parametrize("where", ["no origin", "no clone", "inside another clone", "no git"])
+def test_where_there_is_no_origin_the_error_says_what_to_do(clone, monkeypatch, where):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(clone.parent))
+    root = clone
+    if where in ("no origin", "inside another clone"):
+        git(clone, "init", "-q")
+    if where == "inside another clone":
+        git(clone, "remote", "add", "origin", f"https://github.com/{FORK}")
+        root = clone / "demos"
+    if where == "no git":
+        monkeypatch.setenv("PATH", str(clone))
+    before = contents(clone)
+    with pytest.raises(ValueError, match="make badges REPOSITORY=owner/name"):
+        badges.repository_of_origin(root)
+    assert contents(clone) == before
 
 
 @pytest.mark.parametrize(

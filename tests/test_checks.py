@@ -546,7 +546,7 @@ def run(root: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "helpers.notebooks.checks", str(root / "demos")]
     command += [str(root / "README.md"), "--config", str(root / "pyproject.toml")]
     here = Path(__file__).parents[1]
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_the_command_exits_with_1_if_there_is_a_problem(tmp_path: Path) -> None:

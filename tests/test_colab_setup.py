@@ -50,7 +50,7 @@ def repository(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, folder)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(folder)]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *command], check=True)
+        subprocess.run([*git, *command], check=True, timeout=60)
     return folder
 
 
@@ -58,7 +58,7 @@ def repository(tmp_path_factory) -> Path:
 def colab(tmp_path_factory, repository) -> tuple[Path, dict[str, str]]:
     """Its Python, and its environment."""
     folder = tmp_path_factory.mktemp("colab")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     [packages] = folder.glob("lib/python*/site-packages")
     (packages / "preinstalled.pth").write_text("\n".join(site.getsitepackages()))
     (packages / "google" / "colab").mkdir(parents=True)
@@ -92,6 +92,7 @@ def test_setup_and_setup_again_after_a_restart(cell, colab, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
+            timeout=300,
         )
         assert session.returncode == 0, session.stdout + session.stderr
         assert f"helpers from {python.parent.parent}" in session.stdout, (
@@ -105,3 +106,46 @@ def test_setup_and_setup_again_after_a_restart(cell, colab, tmp_path):
 @pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
 def test_elsewhere_it_does_nothing(source):
     exec(setup_cell(source), {})
+
+
+def test_every_demo_has_the_same():
+    assert len({setup_cell(source) for source in DEMOS}) == 1
+
+
+# What a reader may have beside the notebook, where Python looks first.
+THEIR_OWN = {
+    "file": ["helpers.py"],
+    "package": ["helpers/__init__.py", "helpers/models.py"],
+    "folder": ["helpers/plots.py"],
+}
+
+
+@pytest.mark.parametrize("own", THEIR_OWN)
+def test_helpers_of_the_readers_own_are_told_apart(own, tmp_path):
+    """Said before anything of it is imported, and naming it."""
+    for name in THEIR_OWN[own]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemError('imported')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", setup_cell(DEMOS[0])],
+        cwd=tmp_path,  # where Python looks first, as in a notebook
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    place = tmp_path / THEIR_OWN[own][0]
+    said = done.stderr.strip().splitlines()[-1]
+    if own == "folder" and not done.returncode:
+        return  # an installed package comes before a folder that is none, but for an editable one
+    assert said.startswith("ImportError: This notebook imports `helpers` of https://github.com/")
+    assert str(place.parent if own == "folder" else place) in said
+    assert "Rename a `helpers` of your own" in said
+    assert "SystemError" not in done.stderr
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match=r"Python finds None instead.* pip install git\+https://github"
+    ):
+        exec(setup_cell(DEMOS[0]), {})

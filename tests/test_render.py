@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -17,6 +19,7 @@ from helpers.notebooks.checks import Settings
 from helpers.notebooks.page import to_html
 from helpers.notebooks.prose import LinkRules
 from helpers.notebooks.provenance import model_name, source_sha256
+from tests.test_nbval_plugin import kernel_of_no_use
 
 SOURCE = """\
 # %% [markdown]
@@ -121,11 +124,9 @@ def test_the_tagged_cell_gives_the_thumbnail(tmp_path):
             (["thumbnail"], {"image/png": base64.b64encode(b"picture").decode()}),
         ]
     ]
-    [path] = render._write_thumbnail(notebook, source)
-    assert path == tmp_path / "thumbnails" / "Tiny_Demo.png"
-    assert path.read_bytes() == b"picture"
+    assert render._thumbnail(notebook, source) == {tmp_path / "thumbnails" / "Tiny_Demo.png": b"picture"}
     notebook.cells.pop()
-    assert render._write_thumbnail(notebook, source) == []
+    assert render._thumbnail(notebook, source) == {}
 
 
 def test_a_failing_cell_leaves_the_old_notebook(source, settings):
@@ -269,3 +270,33 @@ def test_the_embedded_model_is_unpacked_before_the_kernel_starts(tmp_path, monke
     )
     render.execute(notebook, tmp_path, model, title="test")
     assert notebook.cells[0].outputs[0].data["text/plain"] == expected
+
+
+@pytest.mark.parametrize("command", [["sleep", "600"], ["false"]], ids=["silent", "broken"])
+def test_a_kernel_that_does_not_start_is_given_up(source, monkeypatch, tmp_path, command):
+    """In a process of its own, since what is left to clean up fails when it ends."""
+    kernel_of_no_use(tmp_path, command, monkeypatch)
+    monkeypatch.setenv("DEMO_MODEL", "no/model")
+    code = "from helpers.notebooks import render; render.KERNEL_SECONDS = 2.0; render.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--out", str(tmp_path / "build"), str(source)],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "No kernel for Tiny_Demo answered within 2 seconds" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_kernel_that_dies_is_said_and_leaves_the_old_notebook(source, monkeypatch, tmp_path):
+    source.write_text("# %%\nx = 1\n# %%\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    notebook = tmp_path / "Tiny_Demo.ipynb"
+    notebook.write_text("old")
+    monkeypatch.setattr("sys.argv", ["render", "--out", str(tmp_path), str(source)])
+    monkeypatch.setenv("DEMO_MODEL", "no/model")
+    with pytest.raises(SystemExit, match=r"The kernel of Tiny_Demo ended while it ran code cell 2 of 2"):
+        render.main()
+    assert notebook.read_text() == "old"

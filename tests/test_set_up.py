@@ -33,7 +33,11 @@ def test_this_pips_own_listing_is_read(monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", "/one it's/two")
     monkeypatch.setenv("PIP_INDEX_URL", "https://own.example/simple")
     listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     ).stdout
     settings = set_up.pip_settings(listing)
     assert settings["find-links"] == "/one it's/two"
@@ -152,11 +156,11 @@ def test_uv_writes_its_plan_as_it_is_read(tmp_path):
         wheel.writestr(f"{about}/RECORD", "")
     command = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--dry-run", "--no-index"]
     command += ["--python", sys.executable, "--find-links", str(tmp_path), "nvidia-made-up"]
-    plan = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    plan = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
     assert set_up.cuda_packages(plan) == ["nvidia-made-up"]
 
 
 def test_it_runs_before_anything_is_installed():
     """By an interpreter that sees neither this project nor any package."""
     code = f"import runpy; runpy.run_path({str(Path(set_up.__file__))!r}, run_name='set_up')"
-    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, timeout=60)

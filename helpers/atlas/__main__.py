@@ -18,6 +18,7 @@ from helpers.atlas.build import Settings, build_files, model_revision
 from helpers.atlas.examples import build_examples
 from helpers.atlas.published import STEM, published_atlas
 from helpers.embedded import ModelUnavailableError
+from helpers.files import NotWrittenError, check_writable
 from helpers.models import load_model
 
 
@@ -41,9 +42,19 @@ def main() -> int:
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
-    start = time.monotonic()
     try:
-        settings = Settings(**{name: getattr(arguments, name) for name in vars(defaults)})
+        return _write(arguments)
+    except NotWrittenError as error:
+        print(f"{error} Name another one: --out FOLDER.", file=sys.stderr)
+        return 1
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    """Load, measure and write; the exit status."""
+    start = time.monotonic()
+    check_writable(arguments.out)
+    try:
+        settings = Settings(**{name: getattr(arguments, name) for name in vars(Settings())})
         model = load_model(arguments.model, device=arguments.device, device_map=arguments.device_map)
     except (ModelUnavailableError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -23,8 +23,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.atlas import attention, induction, ioi_roles, weights
 from helpers.atlas.inputs import REPEATS, passages, prefix_tokens, sampled_tokens, token_range
 from helpers.atlas.scores import Measured, describe
-from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, read_atlas, replace_file
+from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, read_atlas
 from helpers.embedded import MANIFEST, embedded_model_folder
+from helpers.files import check_writable, write_file
 from helpers.head_scores import repeated_random_tokens
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.progress import progress_bar
@@ -251,7 +252,12 @@ def build_files(
     *,
     progress: bool | None = None,
 ) -> list[Path]:
-    """Build an atlas and write it; finished groups survive an interruption. Returns the files."""
+    """Build an atlas and write it; finished groups survive an interruption. Returns the files.
+
+    Raises:
+        NotWrittenError: if the folder cannot be written to; before anything is measured, if possible.
+    """
+    check_writable(out)
     parts = out / f".{file_stem(model.cfg.model_name)}.parts"
     atlas = build_atlas(model, settings, revision=model_revision(name), parts=parts, progress=progress)
     written = atlas.write(out)
@@ -310,10 +316,9 @@ def _measure(
 ) -> dict[str, Measured]:
     found = group.measure(model, settings, progress)
     if parts is not None:
-        parts.mkdir(parents=True, exist_ok=True)
         tensors = {score: result.samples.contiguous() for score, result in found.items()}
         nulls = {score: repr(result.null) for score, result in found.items()}
-        replace_file(_part(parts, name), save(tensors, metadata={"key": key, **nulls}))
+        write_file(_part(parts, name), save(tensors, metadata={"key": key, **nulls}))
     return found
 
 

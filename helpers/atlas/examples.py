@@ -25,7 +25,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.inputs import passage_texts, sampled_tokens, start_token, token_range
-from helpers.atlas.table import VERSIONS, file_stem, replace_file
+from helpers.atlas.table import VERSIONS, file_stem
+from helpers.files import write_files
 from helpers.ioi import REFERENCE_NAMES, REFERENCE_TEMPLATES
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
@@ -73,9 +74,11 @@ class Examples:
         return full.reshape(self.info["n_layers"], self.info["n_heads"], length, length)
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write the Parquet file and the JSON file with its provenance, each in one step."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the Parquet file and the JSON file with its provenance: both or none.
+
+        Raises:
+            NotWrittenError: if the folder cannot be written to, saying why.
+        """
         provenance = json.dumps(self.info, ensure_ascii=False)
         columns = {name: list(values) for name, values in self.entries.items()}
         table = pa.table(self._heads() | columns).replace_schema_metadata({METADATA_KEY: provenance})
@@ -86,9 +89,8 @@ class Examples:
             ".parquet": buffer.getvalue(),
             ".json": (json.dumps(self.info, indent=1, ensure_ascii=False) + "\n").encode(),
         }
-        paths = [folder / f"{stem}{suffix}" for suffix in contents]
-        for path, content in zip(paths, contents.values(), strict=True):
-            replace_file(path, content)
+        paths = [Path(folder) / f"{stem}{suffix}" for suffix in contents]
+        write_files(dict(zip(paths, contents.values(), strict=True)))
         return paths
 
     def _heads(self) -> dict[str, list[int]]:

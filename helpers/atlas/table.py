@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from helpers.files import write_files
+
 INDEX = ["model", "layer", "head", "name"]
 ERROR = "_se"
 VERSIONS = ("torch", "transformer-lens", "transformers")  # that provenance names
@@ -77,25 +79,23 @@ class Atlas:
             raise KeyError(f"No {name!r} for {self.info['model']}: {self.info['unavailable'].get(name)}")
 
     def write(self, folder: Path | str, stem: str | None = None) -> list[Path]:
-        """Write ``<stem>.csv``, ``.parquet`` and ``.json`` (the provenance), each in one step.
+        """Write ``<stem>.csv``, ``.parquet`` and ``.json`` (the provenance): all three or none.
 
         Args:
             folder: made if need be.
             stem: the model's name, with ``/`` as ``--``, if not given.
+
+        Raises:
+            NotWrittenError: if the folder cannot be written to, saying why.
         """
         stem = stem or file_stem(self.info["model"])
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         contents = {
             ".csv": self.table.to_csv(index=False, lineterminator="\n").encode(),
             ".parquet": _parquet(self),
             ".json": (json.dumps(self.info, indent=1, ensure_ascii=False) + "\n").encode(),
         }
-        paths = []
-        for suffix, content in contents.items():
-            path = folder / f"{stem}{suffix}"
-            replace_file(path, content)
-            paths.append(path)
+        paths = [Path(folder) / f"{stem}{suffix}" for suffix in contents]
+        write_files(dict(zip(paths, contents.values(), strict=True)))
         return paths
 
 
@@ -134,13 +134,6 @@ def make_table(
 def file_stem(model: str) -> str:
     """A model's name as a file's name."""
     return model.replace("/", "--")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in one step, so that an interrupted run leaves the old one."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _parquet(atlas: Atlas) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.kernelspec import NoSuchKernel
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
@@ -110,6 +111,21 @@ class Notebook(IPyNbFile):  # type: ignore[misc]
     """A notebook, collected by nbval; `run_only` if it was rendered with another model."""
 
     run_only = False
+
+    def setup(self) -> None:
+        problem = None
+        try:
+            super().setup()
+        except (NoSuchKernel, RuntimeError) as error:
+            problem = str(error)
+        if problem:
+            limit = self.config.option.nbval_kernel_startup_timeout
+            pytest.fail(
+                f"{self.path.name}: no kernel answered within {limit:g} seconds ({problem}). `python -m "
+                "ipykernel` in this environment should start one, and say what is wrong; "
+                "--nbval-kernel-startup-timeout sets the limit.",
+                pytrace=False,
+            )
 
     def collect(self) -> Iterator[NotebookCell]:
         cells = list(super().collect())

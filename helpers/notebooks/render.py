@@ -11,19 +11,25 @@ in ``DEMO_MODEL``, ``--in-place`` writes into a folder of that model's name besi
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jupytext
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
+from helpers.files import NotWrittenError, check_writable, write_file, write_files
 from helpers.model_folder import EMBEDDED_MODEL, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
 from helpers.notebooks.hygiene import local_names
@@ -35,6 +41,13 @@ KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3
 
 # What a headless run needs and a reader at a live kernel does not: no progress bars in the outputs.
 HEADLESS = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "WANDB_MODE": "disabled"}
+
+# A kernel takes a second to answer, on a machine that is busy some.
+KERNEL_SECONDS = 60.0
+
+
+class KernelError(RuntimeError):
+    """A kernel could not be started, or ended before its notebook did; the message says what to do."""
 
 
 def read_source(source: Path) -> NotebookNode:
@@ -64,6 +77,7 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
 
     Raises:
         nbclient.exceptions.CellExecutionError: with source and traceback, if a cell fails.
+        KernelError: if no kernel answers within a minute, or it ends before the last cell does.
     """
     if model == EMBEDDED_MODEL:
         embedded_model_folder()  # unpacked by a kernel, it would leave progress bars in an output
@@ -72,6 +86,7 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
         client = NotebookClient(
             notebook,
             timeout=None,
+            startup_timeout=KERNEL_SECONDS,
             kernel_name=KERNELSPEC["name"],
             resources={"metadata": {"path": str(folder)}},
             extra_arguments=["--log-level=40"],  # errors only: no start-up advice on the terminal
@@ -80,8 +95,29 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
             store_widget_state=False,
             on_cell_executed=lambda **_: bar.update(),
         )
-        client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
+        with _kernel_faults(client, title, bar):
+            client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
     notebook.metadata["language_info"] = {"name": "python"}  # not the version of this machine's Python
+
+
+@contextmanager
+def _kernel_faults(client: NotebookClient, title: str, bar: tqdm) -> Iterator[None]:
+    """Says of a kernel's end, or of its silence, in which notebook it was and what to look at."""
+    try:
+        yield
+    except DeadKernelError as error:
+        raise KernelError(
+            f"The kernel of {title} ended while it ran code cell {bar.n + 1} of {bar.total}; the system "
+            "may have run out of memory and killed it. Nothing was written."
+        ) from error
+    except (NoSuchKernel, RuntimeError) as error:
+        # The client, which has cleaned up by now, would do so again at exit, and print a traceback.
+        atexit.unregister(client._cleanup_kernel)
+        raise KernelError(
+            f"No kernel for {title} answered within {KERNEL_SECONDS:.0f} seconds ({error}). "
+            "`python -m ipykernel` in this environment should start one, and say what is wrong. "
+            "Nothing was written."
+        ) from error
 
 
 class RefusedError(Exception):
@@ -92,14 +128,6 @@ class RefusedError(Exception):
         super().__init__(f"{path} was not written and is as it was. Problems:\n{lines}")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that an interrupted run leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
-
-
 def notebook_text(notebook: NotebookNode) -> str:
     """What stands in the notebook's file."""
     nbformat.validate(notebook)
@@ -107,15 +135,20 @@ def notebook_text(notebook: NotebookNode) -> str:
 
 
 def write_notebook(path: Path, notebook: NotebookNode) -> None:
-    write_atomically(path, notebook_text(notebook))
+    write_file(path, notebook_text(notebook))
 
 
 def render(source: Path, out: Path, model: str) -> list[Path]:
-    """Execute a demo into ``out``: the notebook with its outputs, and a page to read it on."""
+    """Execute a demo into ``out``: the notebook with its outputs, and a page to read it on.
+
+    Raises:
+        NotWrittenError: if ``out`` cannot be written to; before anything is executed, if possible.
+    """
+    check_writable(out)
     notebook = _executed(source, model)
     notebook_path, page_path = (out / source.with_suffix(suffix).name for suffix in (".ipynb", ".html"))
-    write_notebook(notebook_path, notebook)
-    write_atomically(page_path, to_html(notebook, title=source.stem.replace("_", " ")))
+    page = to_html(notebook, title=source.stem.replace("_", " "))
+    write_files({notebook_path: notebook_text(notebook), page_path: page})
     return [page_path, notebook_path]
 
 
@@ -126,6 +159,7 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         RefusedError: if the static checks find anything, as far as possible before executing. A
             figure without its static picture is such a thing: GitHub would show nothing. So is
             another model's notebook in the same place.
+        NotWrittenError: if the place cannot be written to; before executing, if possible.
     """
     path = rendering_path(source, model, settings.model)
     early = check_cells(path, read_source(source), settings)
@@ -134,6 +168,7 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         early += _other_model(path, model)
     if early:
         raise RefusedError(path, early)
+    check_writable(path.parent)
     notebook = _executed(source, model)
     if not paired:
         del notebook.metadata["jupytext"]  # it has no script beside it, and shall not grow one
@@ -141,8 +176,9 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
     problems = check_text(path, text, settings, local_names())
     if problems:
         raise RefusedError(path, problems)
-    write_atomically(path, text)
-    return [path, *(_write_thumbnail(notebook, source) if paired else [])]
+    thumbnail = _thumbnail(notebook, source) if paired else {}
+    write_files({path: text, **thumbnail})
+    return [path, *thumbnail]
 
 
 def _other_model(path: Path, model: str) -> list[Problem]:
@@ -158,8 +194,8 @@ def _other_model(path: Path, model: str) -> list[Problem]:
     ]
 
 
-def _write_thumbnail(notebook: NotebookNode, source: Path) -> list[Path]:
-    """The picture of the cell that is tagged ``thumbnail``, for the README and other indexes."""
+def _thumbnail(notebook: NotebookNode, source: Path) -> dict[Path, bytes]:
+    """The picture of the cell that is tagged ``thumbnail``, if any, for the README and other indexes."""
     pictures = [
         output.data["image/png"]
         for cell in notebook.cells
@@ -168,9 +204,7 @@ def _write_thumbnail(notebook: NotebookNode, source: Path) -> list[Path]:
         if "image/png" in output.get("data", {})
     ]
     path = source.parent / "thumbnails" / f"{source.stem}.png"
-    for picture in pictures[:1]:
-        write_atomically(path, base64.b64decode(picture))
-    return [path] if pictures else []
+    return {path: base64.b64decode(pictures[0])} if pictures else {}
 
 
 def rendering_path(source: Path, model: str, paired_model: str) -> Path:
@@ -219,6 +253,13 @@ def _executed(source: Path, model: str) -> NotebookNode:
     return notebook
 
 
+def _elsewhere(in_place: bool) -> str:
+    """How to write to another folder than the one that cannot be written to."""
+    if in_place:
+        return "Run it in a copy of the repository that can be written to, or with --out FOLDER."
+    return "Name another one: --out FOLDER."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("sources", nargs="+", type=Path, help="percent-format .py demos")
@@ -241,15 +282,17 @@ def main() -> None:
     except ModelUnavailableError as error:
         sys.exit(str(error))
     for source in arguments.sources:
-        if arguments.sync:
-            written = sync(source)
-        elif arguments.in_place:
-            try:
+        try:
+            if arguments.sync:
+                written = sync(source)
+            elif arguments.in_place:
                 written = render_in_place(source, model, settings)
-            except RefusedError as refused:
-                sys.exit(str(refused))
-        else:
-            written = render(source, arguments.out, model)
+            else:
+                written = render(source, arguments.out, model)
+        except (RefusedError, ModelUnavailableError, KernelError) as error:
+            sys.exit(str(error))
+        except NotWrittenError as error:
+            sys.exit(f"{error} {_elsewhere(arguments.in_place or arguments.sync)}")
         for path in written:
             print(f"wrote {path}")
 

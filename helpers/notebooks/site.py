@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nbformat import NotebookNode
 from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as sphinx_build
 
+from helpers.files import NotWrittenError, check_writable, writing_to
 from helpers.notebooks.atlas_page import AtlasPage, read_atlas_page
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.page import InteractiveOutputs, circuitsvis_script
@@ -197,21 +199,33 @@ def build(demos: Path, config: Path, out: Path, repository: str, guide: str = ""
         ValueError: for a folder without notebooks, a notebook without a title, or an atlas whose files
             do not belong together.
         RuntimeError: if Sphinx reports a warning or an error.
+        NotWrittenError: if the folder cannot be written to, saying why.
     """
     found, atlas = read_demos(demos, guide), read_atlas_page(demos / "atlas")
+    check_writable(out.parent)
+    with _work_folder(out) as work:
+        stage(found, atlas, repository, work / "source")
+        shutil.copytree(config, work / "config")
+        scripts = {"plotly.min.js": get_plotlyjs(), "circuitsvis.js": circuitsvis_script()}
+        for name, script in scripts.items():
+            (work / "config" / "static" / name).write_text(script, encoding="utf-8")
+        folders = ["-c", work / "config", "-d", work / "doctrees", work / "source", work / "html"]
+        if sphinx_build(["-b", "html", "-W", "--keep-going", "-q", *map(str, folders)]):
+            raise RuntimeError(f"Sphinx could not make {out} without a warning; see above.")
+        shutil.rmtree(out, ignore_errors=True)
+        (work / "html").replace(out)
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside the one to be made, which does not outlive the making."""
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
-    stage(found, atlas, repository, work / "source")
-    shutil.copytree(config, work / "config")
-    scripts = {"plotly.min.js": get_plotlyjs(), "circuitsvis.js": circuitsvis_script()}
-    for name, script in scripts.items():
-        (work / "config" / "static" / name).write_text(script, encoding="utf-8")
-    folders = ["-c", work / "config", "-d", work / "doctrees", work / "source", work / "html"]
-    if sphinx_build(["-b", "html", "-W", "--keep-going", "-q", *map(str, folders)]):
-        raise RuntimeError(f"Sphinx could not make {out} without a warning; see above.")
-    shutil.rmtree(out, ignore_errors=True)
-    (work / "html").replace(out)
-    shutil.rmtree(work)
+    try:
+        with writing_to(out.parent):
+            yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def main() -> None:
@@ -230,6 +244,8 @@ def main() -> None:
         repository = link_rules(options.pyproject).repository
         guide = options.readme.read_text(encoding="utf-8")
         build(options.demos, options.config, options.out, repository, guide)
+    except NotWrittenError as error:
+        sys.exit(f"{error} Name another one: --out FOLDER.")
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(str(error))
     print(f"wrote {options.out / 'index.html'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def lab(notebook, tmp_path_factory) -> Iterator[str]:
     settings = tmp_path_factory.mktemp("settings")
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")
     environment = {k: v for k, v in os.environ.items() if k not in ("PLOTLY_RENDERER", "TQDM_DISABLE")}
+    log = settings / "log"
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
@@ -64,19 +66,28 @@ def lab(notebook, tmp_path_factory) -> Iterator[str]:
             "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
         ],
         env={**environment, "DEMO_MODEL": "smollm2-135m", **{k: str(settings / k) for k in folders}},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(f"{address}/api/status?token=test", server)
+        wait_for(f"{address}/api/status?token=test", server, log)
         yield f"{address}/lab/tree/{notebook.name}?token=test"
     finally:
-        server.terminate()  # its kernels end with it
-        server.wait(60)
+        end(server)
 
 
-def wait_for(address: str, server: subprocess.Popen) -> None:
+def end(server: subprocess.Popen, seconds: float = 60.0) -> None:
+    """Ask it to end, and its kernels with it; after some seconds, do not ask."""
+    server.terminate()
+    try:
+        server.wait(seconds)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(seconds)
+
+
+def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -84,7 +95,10 @@ def wait_for(address: str, server: subprocess.Popen) -> None:
                 return
         except (URLError, TimeoutError, ConnectionError):
             time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not answer at {address}; its exit status is {server.poll()}")
+    pytest.fail(
+        f"JupyterLab did not answer at {address}; its exit status is {server.poll()}. It said: "
+        f"{log.read_text()[-2000:]}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +160,12 @@ def test_a_saved_figure_is_a_picture_that_comes_alive(browser, lab, notebook):
     expect(output.locator(".main-svg").first).to_be_visible(timeout=SECONDS * 1000)
     expect(picture).to_be_hidden()
     page.close()
+
+
+def test_a_server_that_does_not_end_is_ended():
+    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"{ignore}; print(flush=True); time.sleep(600)"
+    deaf = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    deaf.stdout.read(1)
+    end(deaf, seconds=0.5)
+    assert deaf.returncode == -signal.SIGKILL
