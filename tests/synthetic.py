@@ -13,7 +13,7 @@ from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.mutations.demo import Demo
 from tests.pictures import striped
 

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.pictures import blank, striped
 
 pytest_plugins = ["pytester"]
@@ -184,7 +184,10 @@ def test_compares_on_the_model_it_was_rendered_with(
 # With the packages' __init__.py, all that another project would have to copy.
 PARTS = [
     "figure_json",
-    *(f"notebooks/{name}" for name in ["compare", "figures", "outputs", "provenance"]),
+    *(
+        f"notebooks/{name}"
+        for name in ["compare", "figure_places", "figures", "names", "outputs", "pictures", "provenance"]
+    ),
 ]
 
 

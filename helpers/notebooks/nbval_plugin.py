@@ -52,7 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _tolerance(config: pytest.Config) -> Tolerance:
-    return Tolerance(**{option: float(config.getini(f"nbval_{option}")) for option in TOLERANCES})
+    read: dict[str, Any] = {option: float(config.getini(f"nbval_{option}")) for option in TOLERANCES}
+    return Tolerance(**read)
 
 
 def _run_model(config: pytest.Config) -> str | None:

@@ -13,7 +13,7 @@ from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
 from helpers.figure_json import PLOTLY, decode
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.mutations.demo import Demo, Edit, multiplied, put, significant, substitutions
 from tests.pictures import blank, striped
 
