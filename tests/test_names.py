@@ -99,6 +99,8 @@ def test_a_name_that_differs_in_a_digit(reference: str, fresh: str) -> None:
         ("1,234.56", "1,234.57"),
         ("1,999.96", "2,000.01"),
         ("5.1e-05", "5.2e-05"),
+        ("2.241000e+00", "2.241"),
+        ("1.234567e-05", "1.234e-05"),
         ("kind   value\nL9H9   2.24", "kind   value\nL9H9   2.25"),
         ("head   value\nL9H9   9.9", "head   value\nL9H9   9.8"),
         ("4.72 to 5.31", "4.73 to 5.31"),

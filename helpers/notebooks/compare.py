@@ -196,6 +196,31 @@ def _line(text: str, number: int) -> str:
     return lines[number - 1].strip() if number <= len(lines) else "(end of the text)"
 
 
+_COLUMN = re.compile(r"\s{2,}|\s*[|│┃]\s*")
+
+
+def _cells(text: str, number: int) -> list[str]:
+    return _COLUMN.split(_line(text, number).strip("|│┃ "))
+
+
+def _table_place(reference: str, fresh: str, old: int, new: int, tolerance: Tolerance) -> str:
+    """`, row 'L9H9', column 'effect'` for a line of a printed table; nothing for any other line.
+
+    A table is a block of lines; the first is its header, and may leave out the column of labels.
+    """
+    lines = _ANSI_COLOUR.sub("", reference).strip().splitlines()
+    top = max(
+        (number for number in range(old) if not lines[number - 1].strip() or not number), default=0
+    )
+    header, one, other = _cells(reference, top + 1), _cells(reference, old), _cells(fresh, new)
+    if top + 1 == old or len(one) < 2 or len(one) != len(other) or not 0 <= len(one) - len(header) <= 1:
+        return ""
+    columns = [""] * (len(one) - len(header)) + header
+    changed = (i for i, cells in enumerate(zip(one, other, strict=True)) if cells[0] != cells[1])
+    apart = next((i for i in changed if list(text_differences(one[i], other[i], tolerance))), None)
+    return "" if apart is None else f", row {one[0]!r}, column {columns[apart]!r}"
+
+
 def text_differences(reference: str, fresh: str, tolerance: Tolerance) -> Iterator[Difference]:
     """Numbers that are too far apart, up to the first place where the words differ.
 
@@ -209,8 +234,9 @@ def text_differences(reference: str, fresh: str, tolerance: Tolerance) -> Iterat
         if old and new and old.kind == new.kind == "number":
             note = _number_difference(old, new, tolerance)
             if note:
+                place = _table_place(reference, fresh, old.line, new.line, tolerance)
                 yield Difference(
-                    f"line {line}",
+                    f"line {line}{place}",
                     f"{old.text}   in: {_line(reference, old.line)}",
                     f"{new.text}   in: {_line(fresh, new.line)}",
                     note,
