@@ -18,6 +18,7 @@ from helpers.notebooks.outputs import compare_outputs, unrun_fault
 from tests.mutations.damage import DAMAGE, Damage, Edits
 from tests.mutations.demo import Demo
 from tests.mutations.harmless import HARMLESS, Harmless
+from tests.synthetic import demo as stand_in
 
 Examine = Callable[[Demo, Demo], Iterator[str]]
 
@@ -132,7 +133,11 @@ def run_suite(folder: Path, settings: Settings, limit: int = 5) -> bool:
                 raise ValueError(f"{demo.name} has findings as it is: {findings[:3]}")
         damage, harmless = [], []
         for entry in DAMAGE:
-            damage.append(judge_damage(entry, demos, examine, limit))
+            verdict = judge_damage(entry, demos, examine, limit)
+            if entry.stand_in and not verdict.places:
+                verdict = judge_damage(entry, [stand_in(model=settings.model)], examine, limit)
+                verdict = replace(verdict, name=f"{entry.name}, in a demo made up for it")
+            damage.append(verdict)
             print(damage[-1], flush=True)
         for other in HARMLESS:
             harmless.append(judge_harmless(other, demos, examine, limit))
