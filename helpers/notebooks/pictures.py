@@ -21,10 +21,11 @@ PICTURES = {PNG: "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": 
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
-# Of 255 levels. Half a level of rounding flips one; what antialiasing makes of float noise, a few.
-SAME_LEVEL = 24
-# The share of pixels that may differ by more: a line that was rounded to the next pixel.
-SAME_SHARE = 1e-4
+# Of 255 levels. Data that move by 1e-5 move an edge by 1/200 pixel, and antialiasing makes a level or
+# two of that; a colour map's next entry is up to four away.
+SAME_LEVEL = 6
+# The share of pixels that may differ by more: of 640 x 480, six.
+SAME_SHARE = 2e-5
 
 
 def _read_picture(encoded: str, kind: str = PNG) -> Image.Image:
@@ -67,7 +68,8 @@ def pixels(encoded: str, kind: str = PNG) -> UInt8[np.ndarray, "height width 4"]
 def picture_differences(old: str, new: str, kind: str = PNG) -> Iterator[Difference]:
     """Whether two base64 pictures show the same to the eye: such as Matplotlib's, which hold no data.
 
-    Equal in size, and all but one pixel in 10,000 equal up to what antialiasing makes of float noise.
+    Equal in size, and all but one pixel in 50,000 equal up to what antialiasing makes of float noise.
+    A change that moves nothing by a pixel, and no colour by seven levels, is not seen.
     """
     faults = {side: picture_fault(each, kind) for side, each in (("committed", old), ("new", new))}
     for side, fault in faults.items():
@@ -87,6 +89,6 @@ def picture_differences(old: str, new: str, kind: str = PNG) -> Iterator[Differe
             f"pixels x {columns.min()}-{columns.max()}, y {rows.min()}-{rows.max()}",
             "a picture",
             "another picture",
-            f"{apart.mean():.2%} of the pixels differ by more than {SAME_LEVEL} of 255 levels, "
-            f"allowed {SAME_SHARE:.2%}",
+            f"{apart.mean():.3%} of the pixels differ by more than {SAME_LEVEL} of 255 levels, "
+            f"allowed {SAME_SHARE:.3%}",
         )
