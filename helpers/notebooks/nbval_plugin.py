@@ -6,6 +6,16 @@ In the conftest.py at the root of a project:
 
 Then `pytest --nbval notebooks/` executes each notebook and compares. Under nbval alone, 3.9520 and
 3.9519 differ, a blank heatmap passes, and a cell that was never executed is not compared at all.
+
+What is compared: printed text (words and names exactly, numbers within the tolerance); Plotly
+figures of every type by their data and settings; circuitsvis views by tokens and weights; tables in
+HTML by cells, all other HTML, Markdown, LaTeX, SVG and JSON as text; PNG, JPEG, GIF and WebP
+without data (Matplotlib's) by their pixels, so that a change which moves nothing by a pixel is not
+seen. What is not: the pixels of a Plotly figure's picture (its data are), the template of a figure,
+ids that pandas and others draw at random, memory addresses, metadata of outputs. Widgets need a
+kernel, and are refused by the static checks. SVG of Matplotlib holds random ids and the date: set
+`svg.hashsalt` and no date, or show PNG.
+
 Ini options: nbval_rtol, nbval_atol, nbval_data_rtol, nbval_data_atol, nbval_noise, nbval_accept,
 nbval_model_env.
 """
