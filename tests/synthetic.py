@@ -8,12 +8,13 @@ from typing import Any
 
 import circuitsvis as cv
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.mutations.demo import Demo
 from tests.pictures import striped
 
@@ -22,6 +23,10 @@ TABLE = """| head | this run | published |
 | L9H9 |   +2.241 |    +2.190 |
 | L9H6 |   -0.317 |    -0.402 |
 """
+FRAME = pd.DataFrame(
+    {"effect": [2.241, -0.317, 0.512], "published": [2.19, -0.402, 0.498]},
+    index=pd.Index(["L9H9", "L9H6", "L0H1"], name="head"),
+)
 PRINTED = """Average logit difference 4.724, right in 97.3% of 8 prompts.
 head    value
 L9H9   +2.241
@@ -91,6 +96,7 @@ def cells() -> list[NotebookNode]:
         "import demo": [],
         "print(report)": [printed(PRINTED)],
         "display(table)": [show({"text/markdown": TABLE, "text/plain": "<Markdown object>"})],
+        "FRAME": [show({"text/html": FRAME._repr_html_(), "text/plain": repr(FRAME)})],
         "head_map(values)": [show(heatmap(values))],
         "line(values)": [show(curve(values[:, 0]))],
         "attention_patterns(weights)": [
@@ -106,13 +112,13 @@ def cells() -> list[NotebookNode]:
     return [title, steps[0], new_markdown_cell("## What two names do"), *steps[1:]]
 
 
-def demo(name: str = "Small_Demo") -> Demo:
+def demo(name: str = "Small_Demo", model: str = "small") -> Demo:
     """A consistent pair, stamped."""
     notebook = new_notebook(cells=cells())
     for number, cell in enumerate(notebook.cells):
         cell.id = f"small-{number}"
     notebook.metadata.provenance = from_dict(
-        {"model": "small", "versions": {"plotly": "6.5.0"}, "source_sha256": ""}
+        {"model": model, "versions": {"plotly": "6.5.0"}, "source_sha256": ""}
     )
     made = Demo(name, notebook, "")
     made.resync()

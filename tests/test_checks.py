@@ -31,7 +31,6 @@ from helpers.notebooks.hygiene import (
     read_notebook,
     traces,
 )
-from helpers.notebooks.outputs import PNG
 from helpers.notebooks.pairing import (
     check_executed,
     check_model,
@@ -39,6 +38,7 @@ from helpers.notebooks.pairing import (
     check_stamp,
     check_switches,
 )
+from helpers.notebooks.pictures import PNG
 from helpers.notebooks.prose import LinkRules, anchors, claims, link_fault, links
 from helpers.notebooks.provenance import text_sha256
 from tests.pictures import blank, striped

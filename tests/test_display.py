@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers import display
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.figures import figure_of_picture, foreign_picture_fault
+from helpers.notebooks.pictures import figure_of_picture, foreign_picture_fault
 from tests.pictures import encoded
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

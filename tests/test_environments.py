@@ -18,7 +18,7 @@ from choreographer.browsers.chromium import Chromium
 from nbclient import NotebookClient
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.conftest import checkpoint
 
 DEMOS = sorted((Path(__file__).parent.parent / "demos").glob("*.py"))

@@ -23,12 +23,11 @@ from helpers.notebooks.figures import (
     circuitsvis_views,
     figure_differences,
     figure_is_blank,
-    foreign_picture_fault,
-    picture_fault,
     view_differences,
 )
 from helpers.notebooks.hygiene import read_notebook
-from helpers.notebooks.outputs import PNG, compare_outputs
+from helpers.notebooks.outputs import compare_outputs
+from helpers.notebooks.pictures import PNG, foreign_picture_fault, picture_fault
 from tests.pictures import blank, encoded, png, striped, with_comment
 from tests.synthetic import heatmap
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.compare import Tolerance
+from helpers.notebooks.kernel import how_it_ended
+from helpers.notebooks.outputs import compare_outputs
+from helpers.notebooks.pictures import PNG
 from tests.pictures import blank, striped
 
 pytest_plugins = ["pytester"]
@@ -204,10 +209,174 @@ def test_notebooks_can_be_tested_side_by_side(
     assert result.stdout.str().count("rendered with small") == 1
 
 
+# --- a kernel that dies ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL (*memory*"),
+        ("import os\nos._exit(3)", "exit status 3"),
+        (
+            "import os, threading, time\nthreading.Timer(1, os._exit, [4]).start()\ntime.sleep(60)",
+            "status 4",
+        ),
+        ("print('x' * 100_000)\nimport os\nos.abort()", "killed by SIGABRT"),
+    ],
+)
+def test_says_at_once_that_the_kernel_died(project: pytest.Pytester, source: str, how: str) -> None:
+    start = time.monotonic()
+    below = [executed("print(1)", stream("1\n"), count=number) for number in (3, 4)]
+    result = nbval(project, executed("x = 1"), executed(source, count=2), *below)
+    assert time.monotonic() - start < 30
+    result.assert_outcomes(passed=1, failed=1, skipped=2)
+    result.stdout.fnmatch_lines([f"*code cell 1 (In [[]2[]]): the kernel died: *{how}*"])
+    result.stdout.no_fnmatch_line("*[Tt]imeout*")
+    result.stdout.no_fnmatch_line("*make render*")
+
+
+def test_says_that_the_kernel_was_gone_before_a_cell(project: pytest.Pytester) -> None:
+    late = "import os, threading\nthreading.Timer(0.2, os._exit, [5]).start()"
+    project.makeconftest(
+        'pytest_plugins = ["helpers.notebooks.nbval_plugin"]\n'
+        "def pytest_runtest_teardown(item, nextitem):\n"
+        "    import time\n"
+        "    time.sleep(2)\n"
+    )
+    result = nbval(project, executed(late), executed("x = 1", count=2))
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*code cell 1*the kernel died: after the cell before, exit status 5*"])
+
+
+def test_a_cell_over_its_time_limit_is_still_a_timeout(project: pytest.Pytester) -> None:
+    cells = [executed("import time\ntime.sleep(60)"), executed("x = 1", count=2)]
+    nbformat.write(new_notebook(cells=cells), project.path / "notebook.ipynb")
+    result = project.runpytest(
+        "--nbval", "--nbval-current-env", "--nbval-cell-timeout=2", "notebook.ipynb"
+    )
+    result.stdout.fnmatch_lines(["*Timeout of 2 seconds exceeded*"])
+    result.stdout.no_fnmatch_line("*kernel died*")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (-9, "killed by SIGKILL (what Linux does when memory runs out)"),
+        (-15, "killed by SIGTERM"),
+        (-99, "killed by signal 99"),
+        (0, "exit status 0"),
+        (None, "how is not known"),
+    ],
+)
+def test_an_exit_status_in_words(status: int | None, words: str) -> None:
+    assert how_it_ended(status) == words
+
+
+# --- nbval's other mode ---------------------------------------------------------------------------
+
+
+def lax(project: pytest.Pytester, *cells: NotebookNode) -> pytest.RunResult:
+    nbformat.write(new_notebook(cells=list(cells)), project.path / "notebook.ipynb")
+    return project.runpytest("--nbval-lax", "--nbval-current-env", "notebook.ipynb")
+
+
+def test_runs_cells_that_were_never_executed_if_nothing_is_compared(project: pytest.Pytester) -> None:
+    result = lax(
+        project,
+        executed("x = 1", count=None),
+        executed("print(x)", stream("of another time\n"), count=None),
+        executed("1 / 0", count=None),
+    )
+    result.assert_outcomes(passed=2, failed=1)
+
+
+def test_fails_a_cell_that_was_never_executed_where_its_output_is_to_be_checked(
+    project: pytest.Pytester,
+) -> None:
+    result = lax(project, executed("# NBVAL_CHECK_OUTPUT\nprint(1)", count=None))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*never executed*"])
+
+
+# --- outputs that are cleared or replaced ---------------------------------------------------------
+
+SHOW = "from IPython.display import clear_output, display, update_display\n"
+
+
+def shown(text: str) -> NotebookNode:
+    return new_output("display_data", data={"text/plain": repr(text)})
+
+
+@pytest.mark.parametrize(
+    ("source", "outputs"),
+    [
+        ("print(1)\nclear_output()\nprint(2)", [stream("2\n")]),
+        ("print(1)\nclear_output(wait=True)\nprint(2)", [stream("2\n")]),
+        ("print(1)\nclear_output(wait=True)", [stream("1\n")]),
+        ("print(1)\nclear_output()", []),
+        ("display('a')\nclear_output()\ndisplay('b')\nprint(3)", [shown("b"), stream("3\n")]),
+        ("for i in range(3):\n    clear_output(wait=True)\n    display(str(i))", [shown("2")]),
+        ("h = display('a', display_id=True)\nh.update('b')", [shown("b")]),
+        (
+            "display('a', display_id='i')\nprint(1)\nupdate_display('b', display_id='i')",
+            [shown("b"), stream("1\n")],
+        ),
+        ("display('a', display_id='i')\n_ = display('b', display_id='i')", [shown("b"), shown("b")]),
+        (
+            "h = display('a', display_id=True)\nclear_output()\nh.display('b')\nh.update('c')",
+            [shown("c")],
+        ),
+    ],
+)
+def test_follows_what_a_cell_clears_and_replaces(
+    project: pytest.Pytester, source: str, outputs: list[NotebookNode]
+) -> None:
+    """As the renderer does: what it makes of the cell is what the test expects."""
+    made = new_notebook(cells=[new_code_cell(SHOW + source)])
+    NotebookClient(made, kernel_name="python3").execute()
+    assert compare_outputs(outputs, made.cells[0].outputs, Tolerance()) == []
+    nbval(project, executed(SHOW + source, *outputs)).assert_outcomes(passed=1)
+    other = stream("another\n", name="stderr")
+    nbval(project, executed(SHOW + source, *outputs, other)).assert_outcomes(failed=1)
+
+
+def test_a_cell_that_replaces_the_output_of_another_is_told_so(project: pytest.Pytester) -> None:
+    result = nbval(
+        project,
+        executed(SHOW + "h = display('a', display_id=True)", shown("a")),
+        executed("h.update('b')", count=2),
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*updates a display that another cell has made*"])
+
+
+def test_a_styled_table_is_itself_in_every_run(project: pytest.Pytester) -> None:
+    source = "import pandas as pd\npd.DataFrame({'a': [1.5, 2.5]}).style.format('{:.2f}')"
+    made = new_notebook(cells=[new_code_cell(source)])
+    NotebookClient(made, kernel_name="python3").execute()
+    nbval(project, executed(source, *made.cells[0].outputs)).assert_outcomes(passed=1)
+    changed = [NotebookNode(output) for output in made.cells[0].outputs]
+    changed[0].data["text/html"] = changed[0].data["text/html"].replace("2.50", "2.70")
+    nbval(project, executed(source, *changed)).assert_outcomes(failed=1)
+
+
 # With the packages' __init__.py, all that another project would have to copy.
 PARTS = [
     "figure_json",
-    *(f"notebooks/{name}" for name in ["compare", "figures", "outputs", "provenance"]),
+    *(
+        f"notebooks/{name}"
+        for name in [
+            "compare",
+            "figure_places",
+            "figures",
+            "kernel",
+            "tables",
+            "names",
+            "outputs",
+            "pictures",
+            "provenance",
+        ]
+    ),
 ]
 
 

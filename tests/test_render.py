@@ -156,6 +156,8 @@ def test_figures_without_pictures_leave_the_old_notebook(source, settings, monke
         ("# %% [markdown]\n# It drops to 2.99.\n", "prose states '2.99'"),
         ("# %%\n# NBVAL_SKIP\nprint(1)\n", "NBVAL_SKIP changes how"),
         ("# %%\n1\n# %% [markdown]\n# See [this](nowhere.md).\n", "no such file"),
+        ("# %%\nimport ipywidgets\nipywidgets.Output()\n", "a widget .*blank wherever no kernel runs"),
+        ("# %%\nh = display(1, display_id=True)\n# %%\nh.update(2)\n", "another cell has made"),
     ],
 )
 def test_what_can_be_seen_before_executing_is_refused_before(source, settings, text, problem):
@@ -163,6 +165,28 @@ def test_what_can_be_seen_before_executing_is_refused_before(source, settings, t
     with pytest.raises(render.RefusedError, match=problem):
         render.render_in_place(source, EMBEDDED_MODEL, settings)
     assert not source.with_suffix(".ipynb").exists()
+
+
+def test_a_widget_that_the_source_does_not_show_ends_in_no_error(source, tmp_path):
+    source.write_text(
+        "# %%\nwidgets = __import__('ipywidgets')\nout = widgets.Output()\nwith out:\n    print(1)\n"
+        "display(out)\n# %%\nwidgets.interact(lambda x: x, x=3)\nprint('after')\n"
+    )
+    _, notebook = render.render(source, tmp_path / "build", EMBEDDED_MODEL)
+    made = nbformat.read(notebook, as_version=4)
+    assert "after" in str(made.cells[1].outputs)
+    assert "widgets" not in made.metadata
+
+
+def test_a_styled_table_is_the_same_in_a_second_rendering(source, tmp_path):
+    table = "import pandas as pd\npd.DataFrame({'a': [1.5]}).style.format('{:.2f}')\n"
+    source.write_text(f"# %%\n{table}# %%\n{table}")
+    made = [render.render(source, tmp_path / name, EMBEDDED_MODEL)[1] for name in "ab"]
+    first, second = (nbformat.read(path, as_version=4) for path in made)
+    html = [cell.outputs[0].data["text/html"] for cell in first.cells]
+    assert html == [cell.outputs[0].data["text/html"] for cell in second.cells]
+    ids = [re.search(r'id="(T_[0-9a-f]+)"', text)[1] for text in html]
+    assert ids[0] != ids[1]  # on one page
 
 
 def test_the_command_says_what_it_refused(source, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from helpers.notebooks.hygiene import (
     local_names,
     parse_notebook,
 )
+from helpers.notebooks.interaction import check_interaction
 from helpers.notebooks.pairing import (
     check_executed,
     check_model,
@@ -88,6 +89,7 @@ def check_cells(path: Path, notebook: NotebookNode, settings: Settings) -> list[
     markdown = [(i, c.source) for i, c in enumerate(notebook.cells) if c.cell_type == "markdown"]
     return [
         *check_switches(name, notebook),
+        *check_interaction(name, notebook),
         *check_markdown(path, markdown, settings.links, name),
         *(problem for i, text in code for problem in check_install(name, text, settings.links, i)),
     ]

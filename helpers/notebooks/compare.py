@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from helpers.notebooks import names
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -50,6 +52,8 @@ class Tolerance:
 
     So `data_rtol` is some 30 times, `noise` 10 times and `data_atol` twice what was measured, for
     other processors.
+
+    `labels`: whether a text that is nothing but a number is a label, and compares to the letter.
     """
 
     rtol: float = 1e-2
@@ -57,6 +61,7 @@ class Tolerance:
     data_rtol: float = 1e-3
     data_atol: float = 2e-5
     noise: float = 2e-5
+    labels: bool = False
 
     @property
     def exact(self) -> Tolerance:
@@ -96,9 +101,9 @@ _TOKEN = re.compile(
     r"""
       (?P<word>\#[0-9a-fA-F]{6}(?!\w)                      # a colour: #100E73 is not 100e73
           | (?:rgb|hsl)a?\([^()]*\)                        # rgba(255, 255, 255, 0.85)
-          | [^\W\d]\w*                                     # L9H9
-          | \d+(?:\.\d+){2,})                              # a version: 4.3.0
-    | (?P<number>(?:(?<![\w.)\]])[-+])?\d+(?:\.\d*)?(?:[eE][-+]?\d+(?!\w))?)
+          | [^\W\d]\w*)                                   # L9H9
+    | (?P<number>(?:(?<![\w.)\]])[-+])?
+          (?:\d{1,3}(?:,\d{3})+(?=\.\d)|\d+)(?:\.\d*)?(?:[eE][-+]?\d+(?!\w))?)  # 1,234.5 or 1.5e-07
     | (?P<rule>([-=─━═])\4{2,})                            # a table's line, as wide as its column
     | (?P<space>\s+)
     | (?P<other>.)
@@ -121,13 +126,28 @@ class _Token:
         """Whether the token is a number with decimals or an exponent; '12.' ends a sentence."""
         return self.kind == "number" and bool(re.search(r"\.\d|[eE]", self.text))
 
+    @property
+    def value(self) -> Decimal:
+        return Decimal(self.text.replace(",", ""))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """The text cut into (kind, piece); what `names` knows as a name is one word."""
+    at = 0
+    for start, end in [*names.spans(text), (len(text), len(text))]:
+        for match in _TOKEN.finditer(text, at, start):
+            yield match.lastgroup or "other", match.group()
+        if start < end:
+            yield "name", text[start:end]
+        at = end
+
 
 def _raw_tokens(text: str) -> Iterator[_Token]:
     line = 1
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "other"
-        found = match.group()
-        if kind == "rule":
+    for kind, found in _pieces(text):
+        if kind == "name":
+            yield _Token("word", " ".join(found.split()), line)
+        elif kind == "rule":
             yield _Token(kind, found[:3], line)
         elif kind == "space":
             yield _Token(kind, " ", line + found.count("\n"))  # if it is too much, so is what follows
@@ -165,7 +185,7 @@ def _number_difference(expected: _Token, got: _Token, tolerance: Tolerance) -> s
     if not (expected.is_float or got.is_float):
         return None if expected.text == got.text else "whole numbers compare exactly"
     # Decimals, because in binary 1.01 - 1.00 is a little more than one unit of the last digit.
-    old, new = Decimal(expected.text), Decimal(got.text)
+    old, new = expected.value, got.value
     unit = min(_unit(token, value) for token, value in ((expected, old), (got, new)))
     allowed = max(Decimal(tolerance.rtol) * max(abs(old), abs(new)), Decimal(tolerance.atol), unit)
     return None if abs(old - new) <= allowed else _number_note(old, new, allowed)
@@ -174,6 +194,31 @@ def _number_difference(expected: _Token, got: _Token, tolerance: Tolerance) -> s
 def _line(text: str, number: int) -> str:
     lines = _ANSI_COLOUR.sub("", text).strip().splitlines()
     return lines[number - 1].strip() if number <= len(lines) else "(end of the text)"
+
+
+_COLUMN = re.compile(r"\s{2,}|\s*[|│┃]\s*")
+
+
+def _cells(text: str, number: int) -> list[str]:
+    return _COLUMN.split(_line(text, number).strip("|│┃ "))
+
+
+def _table_place(reference: str, fresh: str, old: int, new: int, tolerance: Tolerance) -> str:
+    """`, row 'L9H9', column 'effect'` for a line of a printed table; nothing for any other line.
+
+    A table is a block of lines; the first is its header, and may leave out the column of labels.
+    """
+    lines = _ANSI_COLOUR.sub("", reference).strip().splitlines()
+    top = max(
+        (number for number in range(old) if not lines[number - 1].strip() or not number), default=0
+    )
+    header, one, other = _cells(reference, top + 1), _cells(reference, old), _cells(fresh, new)
+    if top + 1 == old or len(one) < 2 or len(one) != len(other) or not 0 <= len(one) - len(header) <= 1:
+        return ""
+    columns = [""] * (len(one) - len(header)) + header
+    changed = (i for i, cells in enumerate(zip(one, other, strict=True)) if cells[0] != cells[1])
+    apart = next((i for i in changed if list(text_differences(one[i], other[i], tolerance))), None)
+    return "" if apart is None else f", row {one[0]!r}, column {columns[apart]!r}"
 
 
 def text_differences(reference: str, fresh: str, tolerance: Tolerance) -> Iterator[Difference]:
@@ -189,8 +234,9 @@ def text_differences(reference: str, fresh: str, tolerance: Tolerance) -> Iterat
         if old and new and old.kind == new.kind == "number":
             note = _number_difference(old, new, tolerance)
             if note:
+                place = _table_place(reference, fresh, old.line, new.line, tolerance)
                 yield Difference(
-                    f"line {line}",
+                    f"line {line}{place}",
                     f"{old.text}   in: {_line(reference, old.line)}",
                     f"{new.text}   in: {_line(fresh, new.line)}",
                     note,
@@ -258,8 +304,11 @@ def _value_note(old: float, new: float, least: float, tolerance: Tolerance) -> s
 
 
 def _string_differences(old: str, new: str, tolerance: Tolerance) -> Iterator[Difference]:
-    """Labels: exact to the last blank (" John" is not "John") unless they hold a decimal number."""
-    if any(token.is_float for token in _tokens(old) + _tokens(new)):
+    """Texts: exact to the last blank (" John" is not "John") unless they hold a decimal number."""
+    label = any(names.is_label(side, tolerance.labels) for side in (old, new))
+    if label and old != new:
+        yield Difference("", repr(old), repr(new), "text compares exactly: a label, not a quantity")
+    elif any(token.is_float for token in _tokens(old) + _tokens(new)):
         differences = list(text_differences(old, new, tolerance))
         if differences:
             yield Difference("", repr(old), repr(new), differences[0].note)

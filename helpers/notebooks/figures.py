@@ -1,21 +1,13 @@
-"""Comparison of what a notebook draws: Plotly figures, circuitsvis views, PNG pictures."""
+"""Comparison of what a notebook draws: Plotly figures and circuitsvis views."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import math
 import re
-import struct
-import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from PIL import Image
-
-from helpers.figure_json import PICTURE_KEY, Json, decode, figure_sha256, own_layout
+from helpers.figure_json import Json, decode, own_layout
 from helpers.notebooks.compare import (
     ByPlace,
     Difference,
@@ -23,6 +15,8 @@ from helpers.notebooks.compare import (
     first_and_count,
     tree_differences,
 )
+from helpers.notebooks.figure_places import in_layout, in_trace, reach
+from helpers.notebooks.pictures import PICTURES, pixels
 
 # --- Plotly ---------------------------------------------------------------------------------------
 
@@ -39,84 +33,170 @@ def _by_attribute(old: Json, new: Json, tolerance: Tolerance | ByPlace) -> Itera
         yield from first_and_count(tree_differences(one, other, tolerance))
 
 
-# Numbers outside the data that the plotting code computes from the data: the ends of a colour range,
-# and what is placed at or drawn between points. All others are settings.
-_COLOUR_RANGE = re.compile(r"(?:^|\.)[cz](?:min|max|mid)$")
-_PLACED = re.compile(
-    r"annotations\[\d+\]\.(?:x|y|ax|ay|arrowwidth)$|shapes\[\d+\]\.[xy][01]$|[xy]axis\d*\.range\["
-)
+# "M 0.5,1.5 L 2,3" of a shape: commands and numbers.
+_PATH_STEP = re.compile(r"[a-zA-Z]|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_DATA_URI = re.compile(r"data:(image/\w+);base64,(.*)", re.DOTALL)
 
 
-def _trace_tolerance(tolerance: Tolerance) -> ByPlace:
-    """Arrays are data; of a colour range only the noise passes; nothing else may differ."""
-    colour_range = replace(tolerance.exact, data_rtol=tolerance.noise)
-
-    def by_place(place: str) -> Tolerance:
-        if _COLOUR_RANGE.search(place):
-            return colour_range
-        return tolerance if place.endswith("]") and "colorscale" not in place else tolerance.exact
-
-    return by_place
+def _steps(path: str) -> list[str | float]:
+    return [step if step.isalpha() else float(step) for step in _PATH_STEP.findall(path)]
 
 
-def _layout_tolerance(tolerance: Tolerance, traces: list[Json]) -> ByPlace:
-    """What is placed at a point moves as far as the point may; otherwise as in a trace."""
-    colour_range = replace(tolerance.exact, data_rtol=tolerance.noise)
-    reach = max((abs(value) for trace in traces for value in _coordinates(trace)), default=0.0)
-    placed = replace(tolerance, data_atol=max(tolerance.data_atol, tolerance.noise * reach))
-
-    def by_place(place: str) -> Tolerance:
-        if _COLOUR_RANGE.search(place):
-            return colour_range
-        return placed if _PLACED.match(place) else tolerance.exact
-
-    return by_place
+def _with_pixels(holder: Json) -> Json:
+    """A picture's source as its pixels: the same ones may be written in other bytes."""
+    source = holder.get("source")
+    match = _DATA_URI.match(source) if isinstance(source, str) else None
+    if not match or match[1] not in PICTURES:
+        return holder
+    shown = pixels(match[2], match[1]).astype(float).tolist()
+    return {key: value for key, value in holder.items() if key != "source"} | {"pixels": shown}
 
 
-def _coordinates(trace: Json) -> list[float]:
-    values = [value for key in "xy" if isinstance(trace.get(key), list) for value in trace[key]]
-    return [value for value in values if isinstance(value, float) and math.isfinite(value)]
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_floats(entry) for entry in value]
+    return float(value) if isinstance(value, int) else value
+
+
+def _comparable_trace(trace: Json) -> Json:
+    if trace.get("type") != "image":
+        return trace
+    if "z" in trace:
+        colours = _as_floats(trace["z"])  # whole levels, and yet rounded
+        trace = {key: value for key, value in trace.items() if key != "z"} | {"pixels": colours}
+    return _with_pixels(trace)
+
+
+def _comparable_layout(layout: Json) -> Json:
+    changed = dict(layout)
+    if "images" in layout:
+        changed["images"] = [_with_pixels(image) for image in layout["images"]]
+    if "shapes" in layout:
+        changed["shapes"] = [
+            {**shape, "path": _steps(shape["path"])} if isinstance(shape.get("path"), str) else shape
+            for shape in layout["shapes"]
+        ]
+    return changed
 
 
 def figure_differences(reference: Json, fresh: Json, tolerance: Tolerance) -> Iterator[Difference]:
     """What differs between two figures, trace by trace, then in the layout.
 
-    Data compare within the tolerance. Labels, hover text, titles, colour scales, ranges and all other
-    settings compare exactly, but for the noise of those that are computed from data. The template is
-    left out: it is the style sheet of the installed plotly; what a figure sets itself stands beside it.
+    Data compare within the tolerance, whatever the type of trace. Labels, hover text, titles, colour
+    scales, ranges and all other settings compare exactly, but for the noise of what was computed. The
+    template is left out: it is the style sheet of the installed plotly; what a figure sets itself
+    stands beside it. So are the frames of an animation, which compare as the figure does.
     """
     old, new = decode(reference), decode(fresh)
-    traces, new_traces = old.get("data", []), new.get("data", [])
+    yield from _drawing_differences(old, new, tolerance)
+    frames, new_frames = old.get("frames") or [], new.get("frames") or []
+    if len(frames) != len(new_frames):
+        yield Difference("figure", f"{len(frames)} frames", f"{len(new_frames)} frames")
+        return
+    for index, (frame, new_frame) in enumerate(zip(frames, new_frames, strict=True)):
+        for difference in _drawing_differences(frame, new_frame, tolerance):
+            yield difference.within(f"frame {index}")
+        for difference in tree_differences(_rest(frame), _rest(new_frame), tolerance.exact):
+            yield difference.within(f"frame {index}")
+
+
+def _rest(frame: Json) -> Json:
+    return {key: value for key, value in frame.items() if key not in ("data", "layout")}
+
+
+def _drawing_differences(old: Json, new: Json, tolerance: Tolerance) -> Iterator[Difference]:
+    """Of a decoded figure, or one frame of it: its traces and its layout."""
+    traces, new_traces = old.get("data") or [], new.get("data") or []
     if len(traces) != len(new_traces):
         yield Difference("figure", f"{len(traces)} traces", f"{len(new_traces)} traces")
         return
-    of_trace, of_layout = _trace_tolerance(tolerance), _layout_tolerance(tolerance, traces)
+    largest = reach(traces)
+    of_trace, of_layout = in_trace(tolerance, largest), in_layout(tolerance, largest)
     for index, (trace, new_trace) in enumerate(zip(traces, new_traces, strict=True)):
-        for difference in _by_attribute(trace, new_trace, of_trace):
+        sides = _comparable_trace(trace), _comparable_trace(new_trace)
+        for difference in _by_attribute(*sides, of_trace):
             yield difference.within(_trace_name(index, trace))
-    for difference in _by_attribute(own_layout(old), own_layout(new), of_layout):
+    layouts = _comparable_layout(own_layout(old)), _comparable_layout(own_layout(new))
+    for difference in _by_attribute(*layouts, of_layout):
         yield difference.within("layout")
-    yield from first_and_count(
-        tree_differences(old.get("frames", []), new.get("frames", []), tolerance, "frames")
-    )
+
+
+# What carries the values of each type of trace: groups of attributes. It draws something if, in one
+# group, all attributes that are there have a value; `x` may be the names of bars that have no length.
+_POINTS = (("x", "y"),)
+_PARTS = (("values",), ("labels",), ("ids",))
+_CARRIERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("bar", "funnel", "histogram", "scatter", "scattergl", "violin"), _POINTS),
+    "waterfall": _POINTS,
+    "box": (("x", "y"), ("q1", "median", "q3"), ("median",)),
+    **dict.fromkeys(("candlestick", "ohlc"), (("open", "high", "low", "close"),)),
+    **dict.fromkeys(("heatmap", "contour", "contourcarpet", "surface"), (("z",),)),
+    **dict.fromkeys(("histogram2d", "histogram2dcontour"), _POINTS),
+    "image": (("z",), ("source",)),
+    **dict.fromkeys(("scatter3d", "mesh3d"), (("x", "y", "z"),)),
+    **dict.fromkeys(("cone", "streamtube"), (("u", "v", "w"),)),
+    "quiver": (("u", "v"),),
+    **dict.fromkeys(("isosurface", "volume"), (("value",),)),
+    **dict.fromkeys(("barpolar", "scatterpolar", "scatterpolargl"), (("r", "theta"),)),
+    "scattersmith": (("real", "imag"),),
+    "scatterternary": (("a", "b", "c"),),
+    **dict.fromkeys(("carpet", "scattercarpet"), (("a", "b", "x", "y"),)),
+    **dict.fromkeys(("choropleth", "choroplethmap", "choroplethmapbox"), (("z", "locations"),)),
+    "scattergeo": (("lat", "lon"), ("locations",)),
+    **dict.fromkeys(("scattermap", "scattermapbox"), (("lat", "lon"),)),
+    **dict.fromkeys(("densitymap", "densitymapbox"), (("lat", "lon", "z"),)),
+    **dict.fromkeys(("pie", "funnelarea"), _PARTS),
+    **dict.fromkeys(("treemap", "sunburst", "icicle"), _PARTS),
+    **dict.fromkeys(("parcoords", "parcats", "splom"), (("dimensions.values",),)),
+    "sankey": (("link.value",),),
+    "table": (("cells.values",),),
+    "indicator": (("value",),),
+}
 
 
 def _has_value(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_has_value(entry) for entry in value)
-    return value is not None and value == value
+    if isinstance(value, dict | list):
+        return any(map(_has_value, value.values() if isinstance(value, dict) else value))
+    return value not in (None, "") and value == value
+
+
+def _attribute(holder: Any, name: str) -> Any:
+    """`dimensions.values` as the list of each dimension's values; None if there is none."""
+    if isinstance(holder, list):
+        return [_attribute(entry, name) for entry in holder]
+    first, _, rest = name.partition(".")
+    found = holder.get(first) if isinstance(holder, dict) else None
+    return _attribute(found, rest) if rest and found is not None else found
+
+
+def _draws(trace: Json) -> bool:
+    """Whether a trace has anything to draw. One of a type that is not known has, if it has any array."""
+    groups = _CARRIERS.get(trace.get("type", "scatter"))
+    if groups is None:
+        return any(_has_value(value) for value in trace.values() if isinstance(value, list))
+    found = [[_attribute(trace, name) for name in group] for group in groups]
+    present = [[value for value in group if value is not None] for group in found]
+    return any(group and all(map(_has_value, group)) for group in present)
+
+
+def _is_guide(shape: Json) -> bool:
+    """Whether a shape spans the plot, as add_hline's: a guide for data, no drawing of its own."""
+    references = [str(shape.get(f"{axis}ref", "")) for axis in "xy"]
+    return any(reference == "paper" or reference.endswith("domain") for reference in references)
 
 
 def figure_is_blank(figure: Json) -> bool:
-    """Whether no trace has anything to draw: no values, or nothing but nulls."""
+    """Whether nothing is drawn: no trace with a value, in no frame, and no shape or picture in place.
 
-    def drawn(trace: Json) -> bool:
-        # What carries the values; a waterfall's x are the names of its bars.
-        by_type = {"heatmap": ["z"], "waterfall": ["y"]}
-        keys = by_type.get(trace.get("type", ""), ["z", "y", "x", "values", "r", "cells"])
-        return any(_has_value(trace[key]) for key in keys if key in trace)
-
-    return not any(drawn(trace) for trace in decode(figure).get("data", []))
+    The words of annotations are a drawing where there is no trace; elsewhere they may be titles.
+    """
+    content = decode(figure)
+    drawings = [content, *(content.get("frames") or [])]
+    traces = [trace for drawing in drawings for trace in drawing.get("data") or []]
+    layout = own_layout(content)
+    shapes = [shape for shape in layout.get("shapes") or [] if traces == [] or not _is_guide(shape)]
+    words = layout.get("annotations") if not traces else None
+    return not (any(map(_draws, traces)) or shapes or layout.get("images") or words)
 
 
 # --- circuitsvis ----------------------------------------------------------------------------------
@@ -151,40 +231,3 @@ def view_differences(
             continue
         for difference in _by_attribute(old["props"], new["props"], tolerance):
             yield difference.within(f"circuitsvis {old['component']}")
-
-
-# --- PNG ------------------------------------------------------------------------------------------
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-
-
-def _read_picture(encoded: str) -> Image.Image:
-    """A base64 PNG, decoded to the last pixel. Raises one of _UNREADABLE if it cannot be."""
-    png = base64.b64decode(encoded)
-    Image.open(io.BytesIO(png), formats=["PNG"]).verify()  # the check sums; closes the picture
-    picture = Image.open(io.BytesIO(png), formats=["PNG"])
-    picture.load()
-    return picture
-
-
-def picture_fault(encoded: str) -> str | None:
-    """What is wrong with a base64 PNG: not a PNG, damaged, or a single colour. None if it is fine."""
-    try:
-        channels = _read_picture(encoded).convert("RGBA").split()
-    except _UNREADABLE as error:
-        return f"the picture cannot be read: {error}"
-    single = all(low == high for low, high in (channel.getextrema() for channel in channels))
-    return "the picture is blank: a single colour" if single else None
-
-
-def figure_of_picture(encoded: str) -> str | None:
-    """The hash of the figure that a readable base64 PNG was drawn from; None if it does not say."""
-    return _read_picture(encoded).info.get(PICTURE_KEY)
-
-
-def foreign_picture_fault(figure: Json, encoded: str) -> str | None:
-    """Why a readable picture may not show this figure. None if it was drawn from what is stored."""
-    named = figure_of_picture(encoded)
-    if named is None:
-        return "the picture does not name the figure it was drawn from"
-    return None if named == figure_sha256(figure) else "the picture was drawn from another figure"

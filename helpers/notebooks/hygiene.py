@@ -16,8 +16,9 @@ from nbformat import NotebookNode
 
 from helpers.figure_json import PLOTLY
 from helpers.notebooks.compare import ADDRESS
-from helpers.notebooks.figures import figure_is_blank, foreign_picture_fault, picture_fault
-from helpers.notebooks.outputs import PNG, WIDGET
+from helpers.notebooks.figures import figure_is_blank
+from helpers.notebooks.outputs import WIDGET
+from helpers.notebooks.pictures import PNG, foreign_picture_fault, picture_fault
 from helpers.notebooks.problem import Problem
 from helpers.wording import COLUMNS
 

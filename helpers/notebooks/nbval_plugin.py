@@ -6,6 +6,16 @@ In the conftest.py at the root of a project:
 
 Then `pytest --nbval notebooks/` executes each notebook and compares. Under nbval alone, 3.9520 and
 3.9519 differ, a blank heatmap passes, and a cell that was never executed is not compared at all.
+
+What is compared: printed text (words and names exactly, numbers within the tolerance); Plotly
+figures of every type by their data and settings; circuitsvis views by tokens and weights; tables in
+HTML by cells, all other HTML, Markdown, LaTeX, SVG and JSON as text; PNG, JPEG, GIF and WebP
+without data (Matplotlib's) by their pixels, so that a change which moves nothing by a pixel is not
+seen. What is not: the pixels of a Plotly figure's picture (its data are), the template of a figure,
+ids that pandas and others draw at random, memory addresses, metadata of outputs. Widgets need a
+kernel, and are refused by the static checks. SVG of Matplotlib holds random ids and the date: set
+`svg.hashsalt` and no date, or show PNG.
+
 Ini options: nbval_rtol, nbval_atol, nbval_data_rtol, nbval_data_atol, nbval_noise, nbval_accept,
 nbval_model_env.
 """
@@ -15,7 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from jupyter_client.kernelspec import NoSuchKernel
@@ -23,6 +33,7 @@ from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from helpers.notebooks.compare import Difference, Tolerance
+from helpers.notebooks.kernel import KernelDiedError, WatchedKernel
 from helpers.notebooks.outputs import compare_outputs, unrun_fault
 from helpers.notebooks.provenance import model_name
 
@@ -53,7 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _tolerance(config: pytest.Config) -> Tolerance:
-    return Tolerance(**{option: float(config.getini(f"nbval_{option}")) for option in TOLERANCES})
+    read: dict[str, Any] = {option: float(config.getini(f"nbval_{option}")) for option in TOLERANCES}
+    return Tolerance(**read)
 
 
 def _run_model(config: pytest.Config) -> str | None:
@@ -61,8 +73,8 @@ def _run_model(config: pytest.Config) -> str | None:
     return model_name(model) if model else None
 
 
-class OutputsDifferError(Exception):
-    """A cell's outputs are not the committed ones; the message is for the maintainer."""
+class CellFailedError(Exception):
+    """A cell's outputs are not the committed ones, or it gave none; the message says so."""
 
 
 def _described(difference: Difference) -> str:
@@ -73,36 +85,108 @@ def _described(difference: Difference) -> str:
     return "\n".join([*lines, f"    {difference.note}"] if difference.note else lines)
 
 
+# Messages that add an output to a cell.
+_SHOWN = ("stream", "display_data", "execute_result", "error")
+
+
+class _Screen:
+    """What nbval leaves out when it collects a cell's outputs: that they are cleared, or replaced.
+
+    It follows nbclient, which makes the committed notebooks.
+    """
+
+    def __init__(self, outputs: list[NotebookNode]) -> None:
+        self._outputs = outputs  # nbval's list, to which nbval appends
+        self._clear_before_next = False
+        self._places: dict[str, list[int]] = {}  # of the outputs with a display id
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """Take note of a message of this cell, before nbval does. Raises LookupError for an update of
+        a display that this cell has not made.
+        """
+        kind, content = message["msg_type"], message["content"]
+        if kind == "clear_output":
+            self._clear_before_next = bool(content.get("wait"))
+            if not self._clear_before_next:
+                self._clear()
+        elif kind in _SHOWN:
+            if self._clear_before_next:
+                self._clear()
+            self._clear_before_next = False
+        display_id = content.get("transient", {}).get("display_id")
+        if display_id and kind in ("update_display_data", "display_data", "execute_result"):
+            self._replace(display_id, content)
+            if kind != "update_display_data":
+                self._places.setdefault(display_id, []).append(len(self._outputs))
+            elif display_id not in self._places:
+                raise LookupError(display_id)
+
+    def _clear(self) -> None:
+        self._outputs.clear()
+        self._places = {display_id: [] for display_id in self._places}
+
+    def _replace(self, display_id: str, content: dict[str, Any]) -> None:
+        for place in self._places.get(display_id, []):
+            self._outputs[place].data = content["data"]
+            self._outputs[place].metadata = content["metadata"]
+
+
 class NotebookCell(IPyNbCell):  # type: ignore[misc]
     """A code cell, executed by nbval and compared here."""
 
-    def _fail(self, what: str, differences: Sequence[Difference] = ()) -> None:
+    _screen: _Screen | None = None
+
+    def _fail(self, what: str, details: Sequence[str] = (), accept: bool = True) -> NoReturn:
         count = self.cell.execution_count
         place = f"{self.path.name}, code cell {self.cell_num} (In [{count or ' '}])"
-        details = [_described(difference) for difference in differences]
-        accept = f"If the new outputs are right: {self.config.getini('nbval_accept')}"
-        raise OutputsDifferError("\n".join([f"{place}: {what}", *details, accept]))
+        command = self.config.getini("nbval_accept")
+        ways = [f"If the new outputs are right: {command}"] if accept else []
+        raise CellFailedError("\n".join([f"{place}: {what}", *details, *ways]))
 
     def runtest(self) -> None:
-        super().runtest()
+        if self.parent.kernel_died:
+            pytest.skip(self.parent.kernel_died)
+        if not self.options["check"] and self.cell.execution_count is None:
+            self.cell.outputs = []  # with outputs nbval would fail it
+        self.parent.running, self._screen = self, None
+        try:
+            if not (self.options["skip"] or self.parent.kernel.is_alive()):
+                raise KernelDiedError(f"after the cell before, {self.parent.kernel.ending()}")
+            super().runtest()
+        except KernelDiedError as error:
+            self.parent.kernel_died = f"not run: the kernel died in code cell {self.cell_num}"
+            self._fail(f"the kernel died: {error}. The cells below are not run", accept=False)
         fault = unrun_fault(self.cell)
-        if fault:
+        if fault and self.options["check"]:
             self._fail(fault)
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """A message of the kernel's about this cell, before nbval has it."""
+        if self._screen is None:  # nbval makes the list of outputs after it has begun
+            self._screen = _Screen(self.test_outputs)
+        try:
+            self._screen.receive(message)
+        except LookupError:
+            self._fail(
+                "it updates a display that another cell has made. That cell's outputs are compared "
+                "when it has run: update a display in the cell that makes it",
+                accept=False,
+            )
 
     def compare_outputs(
         self, test: list[NotebookNode], ref: list[NotebookNode], skip_compare: Any = None
     ) -> bool:
-        """nbval's hook. Raises OutputsDifferError, which says more than nbval's False would."""
+        """nbval's hook. Raises CellFailedError, which says more than nbval's False would."""
         if self.parent.run_only:
             return True
         reference, fresh = (self.sanitize_outputs(side, _NOT_TEXT) for side in (ref, test))
         differences = compare_outputs(reference, fresh, _tolerance(self.config))
         if differences:
-            self._fail("the outputs are not the committed ones", differences)
+            self._fail("the outputs are not the committed ones", [_described(d) for d in differences])
         return True
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
-        if isinstance(excinfo.value, OutputsDifferError):
+        if isinstance(excinfo.value, CellFailedError):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo))
 
@@ -111,6 +195,24 @@ class Notebook(IPyNbFile):  # type: ignore[misc]
     """A notebook, collected by nbval; `run_only` if it was rendered with another model."""
 
     run_only = False
+    kernel_died = ""  # in which cell, as a sentence
+    running: NotebookCell | None = None
+
+    def teardown(self) -> None:
+        super().teardown()
+        if self.kernel is not None and self.kernel_died:
+            self.kernel.kc.stop_channels()
+            self.kernel.km.cleanup_resources()
+
+    def get_kernel_message(self, timeout: float | None = None, stream: str = "iopub") -> dict[str, Any]:
+        """nbval's hook: the next message. What nbval does not know is done here, and hidden from it."""
+        message: dict[str, Any] = super().get_kernel_message(timeout, stream)
+        ours = message["parent_header"].get("msg_id") == self.kernel.executing
+        if self.running is not None and ours:
+            self.running.receive(message)
+            if message["msg_type"] in ("clear_output", "update_display_data"):
+                return {**message, "msg_type": "comm_msg"}  # passed over
+        return message
 
     def setup(self) -> None:
         problem = None
@@ -126,6 +228,7 @@ class Notebook(IPyNbFile):  # type: ignore[misc]
                 "--nbval-kernel-startup-timeout sets the limit.",
                 pytrace=False,
             )
+        self.kernel: WatchedKernel = WatchedKernel(self.kernel)
 
     def collect(self) -> Iterator[NotebookCell]:
         cells = list(super().collect())

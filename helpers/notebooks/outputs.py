@@ -21,11 +21,11 @@ from helpers.notebooks.compare import (
 from helpers.notebooks.figures import (
     circuitsvis_views,
     figure_differences,
-    picture_fault,
     view_differences,
 )
+from helpers.notebooks.pictures import PICTURES, PNG, picture_differences, picture_fault
+from helpers.notebooks.tables import html_differences
 
-PNG = "image/png"
 # An id that is new at each run; the widget's own state is not part of the output.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -37,18 +37,15 @@ def _html_differences(old: str, new: str, tolerance: Tolerance) -> Iterator[Diff
     if views and new_views:
         yield from view_differences(views, new_views, tolerance)
     else:
-        yield from first_and_count(text_differences(old, new, tolerance))
+        yield from html_differences(old, new, tolerance)
 
 
 def _mime_differences(kind: str, old: Any, new: Any, tolerance: Tolerance) -> Iterator[Difference]:
-    """Difference between two contents of one MIME type. Of two pictures the pixels do not count."""
+    """Difference between two contents of one MIME type."""
     if kind == PLOTLY:
         yield from figure_differences(old, new, tolerance)
-    elif kind == PNG:
-        for side, picture in (("committed", old), ("new", new)):
-            fault = picture_fault(picture)
-            if fault:
-                yield Difference(f"{side} picture", "a picture", fault)
+    elif kind in PICTURES:
+        yield from picture_differences(old, new, kind)
     elif kind == "text/html":
         yield from _html_differences(old, new, tolerance)
     elif isinstance(old, str) and isinstance(new, str):
@@ -57,24 +54,29 @@ def _mime_differences(kind: str, old: Any, new: Any, tolerance: Tolerance) -> It
         yield from first_and_count(tree_differences(old, new, tolerance))
 
 
-def _bundle_differences(old: Bundle, new: Bundle, tolerance: Tolerance) -> Iterator[Difference]:
+def _bundle_differences(old: Bundle, new: Bundle, tolerance: Tolerance) -> list[Difference]:
     """Difference between two displays: the same MIME types, and each with the same content.
 
     A committed figure must come with its picture. A new one need not: drawing it takes a browser.
     """
+    found: list[Difference] = []
     if PLOTLY in old and PNG not in old:
-        yield Difference(PNG, "(absent)", "", "a committed figure must come with its picture")
-    for kind in old | new:
-        if kind in old and kind in new:
-            for difference in _mime_differences(kind, old[kind], new[kind], tolerance):
-                yield difference.within(kind)
-        elif kind == PNG and PLOTLY in old and PLOTLY in new:
-            fault = picture_fault(old[PNG]) if kind in old else None
-            if fault:
-                yield Difference(f"{kind}, committed picture", "a picture", fault)
+        found.append(Difference(PNG, "(absent)", "", "a committed figure must come with its picture"))
+    for kind in sorted(old | new, key=lambda kind: kind == "text/plain"):
+        if kind == "text/plain" and found and "<table" in str(old.get("text/html")):
+            continue  # it says the same as the table
+        if kind in old and kind in new and not (kind == PNG and PLOTLY in old):
+            differences = _mime_differences(kind, old[kind], new[kind], tolerance)
+            found += [difference.within(kind) for difference in differences]
+        elif kind == PNG and PLOTLY in old and PLOTLY in new:  # the data are compared, not the pixels
+            for side, bundle in (("committed", old), ("new", new)):
+                fault = picture_fault(bundle[PNG]) if PNG in bundle else None
+                if fault:
+                    found.append(Difference(f"{kind}, {side} picture", "a picture", fault))
         else:
             shown = ["present" if kind in side else "(absent)" for side in (old, new)]
-            yield Difference(kind, *shown)
+            found.append(Difference(kind, *shown))
+    return found
 
 
 def _output_differences(

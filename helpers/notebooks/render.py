@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -36,6 +37,7 @@ from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.problem import Problem
 from helpers.notebooks.provenance import folder_of_model, model_name, stamp
+from helpers.notebooks.tables import with_ids
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -92,12 +94,27 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
             extra_arguments=["--log-level=40"],  # errors only: no start-up advice on the terminal
             record_timing=False,
             coalesce_streams=True,
-            store_widget_state=False,
+            store_widget_state=True,  # without, nbclient fails at an Output widget
             on_cell_executed=lambda **_: bar.update(),
         )
         with _kernel_faults(client, title, bar):
             client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
     notebook.metadata["language_info"] = {"name": "python"}  # not the version of this machine's Python
+    notebook.metadata.pop("widgets", None)  # new at each run, and nothing without a kernel
+    _settle_ids(notebook)
+
+
+def _settle_ids(notebook: NotebookNode) -> None:
+    """Ids that pandas drew at random become those of their cell: a second run shall change nothing."""
+    for cell in notebook.cells:
+        for number, output in enumerate(cell.get("outputs", [])):
+            if "text/html" in output.get("data", {}):
+                named = partial(_table_id, f"{cell['id']} {number}")
+                output.data["text/html"] = with_ids(output.data["text/html"], named)
+
+
+def _table_id(place: str, number: int) -> str:
+    return f"T_{hashlib.sha256(f'{place} {number}'.encode()).hexdigest()[:8]}"
 
 
 @contextmanager

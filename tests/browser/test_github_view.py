@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.browser.conftest import ROOT, photograph
 from tests.browser.github import github_page, sanitised
 from tests.browser.looks import picture_faults, pixels

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from playwright.sync_api import Page, expect
 
 from helpers.figure_json import PLOTLY
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.browser.conftest import ROOT
 from tests.browser.looks import pixels
 

@@ -13,7 +13,7 @@ from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
 from helpers.figure_json import PLOTLY, decode
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.mutations.demo import Demo, Edit, multiplied, put, significant, substitutions
 from tests.pictures import blank, striped
 
@@ -22,17 +22,27 @@ Edits = Callable[[Demo], Iterator[Edit]]
 
 @dataclass(frozen=True)
 class Damage:
-    """Each edit that `edits` yields damages one place of the demo."""
+    """Each edit that `edits` yields damages one place of the demo.
+
+    `stand_in`: where no demo has such a place, one made up for it is damaged instead.
+    """
 
     name: str
     by: str
     edits: Edits
+    stand_in: bool = False
 
 
 DAMAGE: list[Damage] = []
 
 # Where a finding is, as it begins.
-PRINTED = r"^output \d+, (?:stdout|text/\w+), line \d+: "
+_IN_TABLE = r"(?:row '.*', column .*|header of column \d+)"
+PRINTED = (
+    r"^output \d+, (?:stdout|text/\w+), "
+    rf"(?:line \d+(?:, row '.*', column '.*')?|table(?: \d+)?, {_IN_TABLE}): "
+)
+CELL = r"^output \d+, text/html, table(?: \d+)?, row '.*', column .*: "
+TABLE = r"^output \d+, text/html, table(?: \d+)?: "
 TRACE = r"^output \d+, application/vnd\.plotly\.v1\+json, trace \d+ (?:'.*' )?\(\w+\), "
 LAYOUT = r"^output \d+, application/vnd\.plotly\.v1\+json, layout, "
 FIGURE = r"^output \d+, application/vnd\.plotly\.v1\+json, figure: "
@@ -55,9 +65,9 @@ SIGNED = r"(?<![\w.)\]+-])[-+]?\d+\.\d+(?![\w.])"
 HEAD = r"\bL(\d+)H(\d+)\b"
 
 
-def damage(name: str, by: str) -> Callable[[Edits], Edits]:
+def damage(name: str, by: str, stand_in: bool = False) -> Callable[[Edits], Edits]:
     def register(edits: Edits) -> Edits:
-        DAMAGE.append(Damage(name, by, edits))
+        DAMAGE.append(Damage(name, by, edits, stand_in))
         return edits
 
     return register
@@ -124,6 +134,40 @@ def _(demo: Demo) -> Iterator[Edit]:
     warning = new_output("stream", name="stderr", text="FutureWarning: this will change\n")
     for cell in demo.cells("code"):
         yield partial(cell.outputs.append, warning)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _tables(demo: Demo) -> Iterator[tuple[NotebookNode, str]]:
+    for data in demo.bundles("text/html"):
+        if 'class="dataframe"' in data["text/html"]:
+            yield data, "text/html"
+
+
+@damage("a number in a table's cell, 2 % up", by=CELL + FAR, stand_in=True)
+def _(demo: Demo) -> Iterator[Edit]:
+    yield from substitutions(_tables(demo), rf"(?<=<td>)-?{NUMBER}(?=</td>)", _times("1.02"))
+
+
+@damage("a table's label", by=CELL + WORDS, stand_in=True)
+def _(demo: Demo) -> Iterator[Edit]:
+    yield from substitutions(_tables(demo), r"(?<=<th>)[A-Z]\w+(?=</th>\s*<td>)", lambda m: m[0] + "x")
+
+
+@damage("a table's row dropped", by=TABLE + r"\d+ rows \| \d+ rows rows? new: ", stand_in=True)
+def _(demo: Demo) -> Iterator[Edit]:
+    row = r"<tr>(?:(?!</tr>).)*<td>(?:(?!</tr>).)*</tr>"
+    yield from substitutions(_tables(demo), f"(?s){row}", lambda match: "")
+
+
+@damage(
+    "a table's column renamed",
+    by=r"^output \d+, text/html, table(?: \d+)?, header of column \d+: " + WORDS,
+    stand_in=True,
+)
+def _(demo: Demo) -> Iterator[Edit]:
+    yield from substitutions(_tables(demo), r"(?<=<th>)\w+(?=</th>\s*</tr>)", lambda m: m[0] + "s")
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from helpers.figure_json import PLOTLY
 from helpers.notebooks.figures import circuitsvis_views
 from helpers.notebooks.hygiene import read_notebook
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from helpers.notebooks.provenance import text_sha256
 
 Edit = Callable[[], object]

@@ -14,7 +14,7 @@ from nbformat import NotebookNode, from_dict
 from nbformat.v4 import writes
 
 from helpers.figure_json import PLOTLY, decode
-from helpers.notebooks.outputs import PNG
+from helpers.notebooks.pictures import PNG
 from tests.mutations.damage import NUMBER, Edits
 from tests.mutations.demo import Demo, Edit, put, significant, substitutions
 from tests.pictures import with_comment

@@ -21,6 +21,7 @@ from helpers.notebooks.outputs import compare_outputs, unrun_fault
 from tests.mutations.damage import DAMAGE, Damage, Edits
 from tests.mutations.demo import Demo
 from tests.mutations.harmless import HARMLESS, Harmless
+from tests.synthetic import demo as stand_in
 
 Examine = Callable[[Demo, Demo], Iterator[str]]
 
@@ -127,10 +128,16 @@ def mutations() -> list[Mutation]:
     return [(True, n) for n in range(len(DAMAGE))] + [(False, n) for n in range(len(HARMLESS))]
 
 
-def judge(demos: list[Demo], examine: Examine, limit: int, mutation: Mutation) -> Verdict:
+def judge(demos: list[Demo], examine: Examine, limit: int, model: str, mutation: Mutation) -> Verdict:
+    """With a made-up demo of this model where no real one has such a thing and the damage allows it."""
     is_damage, number = mutation
     if is_damage:
-        return judge_damage(DAMAGE[number], demos, examine, limit)
+        damage = DAMAGE[number]
+        verdict = judge_damage(damage, demos, examine, limit)
+        if damage.stand_in and not verdict.places:
+            verdict = judge_damage(damage, [stand_in(model=model)], examine, limit)
+            verdict = replace(verdict, name=f"{damage.name}, in a demo made up for it")
+        return verdict
     return judge_harmless(HARMLESS[number], demos, examine, limit)
 
 
@@ -139,14 +146,14 @@ def read_demos(folder: Path) -> list[Demo]:
 
 
 # What a process of the pool holds: processes share nothing, so each has demos and a copy of its own.
-_in_process: dict[str, tuple[list[Demo], Examine, int]] = {}
+_in_process: dict[str, tuple[list[Demo], Examine, int, str]] = {}
 
 
 def _prepare(folder: Path, settings: Settings, limit: int) -> None:
     lent = ExitStack()
     examine = lent.enter_context(examiner(settings, folder))
     Finalize(None, lent.close, exitpriority=1)  # a pool's processes run no other exit handlers
-    _in_process["suite"] = (read_demos(folder), examine, limit)
+    _in_process["suite"] = (read_demos(folder), examine, limit, settings.model)
 
 
 def _judge(mutation: Mutation) -> Verdict:
@@ -172,7 +179,7 @@ def run_suite(folder: Path, settings: Settings, limit: int = 5, processes: int =
             )
             verdicts = pools.enter_context(pool).map(_judge, mutations())
         else:
-            verdicts = map(partial(judge, demos, examine, limit), mutations())
+            verdicts = map(partial(judge, demos, examine, limit, settings.model), mutations())
         good = {True: 0, False: 0}
         for (is_damage, _), verdict in zip(mutations(), verdicts, strict=True):
             print(verdict, flush=True)
