@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import shutil
@@ -60,7 +59,8 @@ def embedded_model_folder(cache_dir: Path | str | None = None, *, progress: bool
     """
     root = Path(cache_dir or platformdirs.user_cache_path("ioi-exploration-demos"))
     gguf_folder = _installed_gguf_folder()
-    folder = root / f"smollm2-135m-{importlib.metadata.version(PACKAGE)}"
+    # By content: another version of the package may carry the same weights, or one version others.
+    folder = root / f"smollm2-135m-{sha256(gguf_folder / GGUF_FILE)[:16]}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "lock"):
         if not _is_intact(folder):
