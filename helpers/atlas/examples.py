@@ -53,7 +53,8 @@ class Examples:
 
     Attributes:
         info: provenance. ``model``, ``revision``, ``weights``, ``tokenizer``, ``dtype``, ``n_layers``,
-            ``n_heads``, ``seed``, ``versions``, ``unit``, and for each of ``prompts`` what it shows and its tokens.
+            ``n_heads``, ``seed``, ``versions``, ``unit``, and for each of ``prompts`` what it shows and
+            its tokens.
         entries: of each prompt, by name, each head's attention in thousandths: rows of the triangle up
             to the diagonal, one after another.
     """

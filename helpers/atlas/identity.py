@@ -75,7 +75,7 @@ def check_place(folder: Path, stem: str, identity: Mapping[str, str | None]) -> 
     if fault:
         raise OtherModelError(
             f"{there[0]} is not replaced: {fault}. Move it and the files beside it away, give the "
-            "model's folder another name, write into another folder, or allow it (--replace, replace=True)."
+            "model's folder another name, write elsewhere, or allow it (--replace, replace=True)."
         )
 
 
