@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -70,7 +69,8 @@ def embedded_model_folder(cache_dir: Path | str | None = None, *, progress: bool
     """
     root = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache()).expanduser()
     gguf_folder = _installed_gguf_folder()
-    folder = root / f"smollm2-135m-{importlib.metadata.version(PACKAGE)}"
+    # By content: another version of the package may carry the same weights, or one version others.
+    folder = root / f"smollm2-135m-{sha256(gguf_folder / GGUF_FILE)[:16]}"
     if _is_intact(folder):  # it got there by one rename, so nobody is still at it
         return folder
     try:

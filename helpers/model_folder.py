@@ -111,14 +111,14 @@ def _fault(folder: Path) -> str | None:
     if not any(file.is_file() for file in (*folder.glob("tokenizer*"), folder / "vocab.json")):
         return "a tokenizer is missing"
     try:
-        weight_files = _weight_files(folder)
+        names = weight_files(folder)
     except ValueError as error:
         return str(error)
-    missing = sorted(name for name in weight_files if not (folder / name).is_file())
+    missing = sorted(name for name in names if not (folder / name).is_file())
     return f"{missing[0]} is missing" if missing else None
 
 
-def _weight_files(folder: Path) -> set[str]:
+def weight_files(folder: Path) -> set[str]:
     """The files that the weights are in, going by the index if there is one.
 
     Raises:

@@ -16,6 +16,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
+from helpers.identity import PROCESSING, file_states, remember
 from helpers.model_folder import DEFAULT_MODEL, EMBEDDED_MODEL, find_model
 
 
@@ -62,18 +63,17 @@ def load_model(
         raise ValueError(f"Give device ({device!r}) or device_map ({device_map!r}), not both.")
     placement = {"device_map": device_map} if device_map else {"device": _choose_device(device)}
     name, folder = _find(name, hub_timeout)
+    files = file_states(folder)
     model = TransformerBridge.boot_transformers(str(folder), dtype=dtype, **placement)
     model.cfg.model_name = name
     with _one_thread():
         model.enable_compatibility_mode(
             disable_warnings=True,
-            fold_ln=True,
-            center_writing_weights=True,  # TransformerLens applies it to LayerNorm models only
-            center_unembed=True,
-            fold_value_biases=True,
+            **PROCESSING,
             refactor_factored_attn_matrices=_has_plain_attention(model),
         )
     model.eval()
+    remember(model, name, folder, dtype, files)
     return model
 
 

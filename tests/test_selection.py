@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import machine
-from tests.selection import ROOT, imported, reached, modules_about
+from tests.selection import ROOT, imported, modules_about, reached
 
 
 def test_modules_are_found_in_every_form_of_import(tmp_path: Path) -> None:

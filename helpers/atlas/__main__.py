@@ -3,7 +3,8 @@
 Writes ``NAME.csv`` and ``NAME.parquet`` (one row a head) and ``NAME.json`` (provenance and schema),
 then ``NAME.attention.parquet`` and ``.json``, every head's attention on three example prompts. A run
 that was interrupted goes on where it was. ``--published`` adds GPT-2 small's published scores, in files
-of their own.
+of their own. Files of that name that are another model's, with other weights or another tokenizer, are
+only written over with ``--replace``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,23 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.atlas.build import Settings, build_files, model_revision
-from helpers.atlas.examples import build_examples
+from transformer_lens.model_bridge import TransformerBridge
+
+from helpers.atlas.build import Settings, build_files
+from helpers.atlas.examples import SUFFIX, build_examples
+from helpers.atlas.identity import OtherModelError, check_place, model_identity
 from helpers.atlas.published import STEM, published_atlas
+from helpers.atlas.table import file_stem
 from helpers.embedded import ModelUnavailableError
 from helpers.files import NotWrittenError, check_writable
 from helpers.models import load_model
+
+
+def _check_places(model: TransformerBridge, out: Path) -> None:
+    """Of the table and of the example prompts, also where one of them is to be left as it is."""
+    stem, identity = file_stem(model.cfg.model_name), model_identity(model)
+    for name in (stem, stem + SUFFIX):
+        check_place(out, name, identity)
 
 
 def main() -> int:
@@ -36,6 +48,9 @@ def main() -> int:
     parser.add_argument("--published", action="store_true", help="write the published scores as well")
     parser.add_argument(
         "--examples-only", action="store_true", help="leave the table as it is; example prompts alone"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="write over another model's files of the same name"
     )
     defaults = Settings()
     for name, default in vars(defaults).items():
@@ -59,10 +74,16 @@ def _write(arguments: argparse.Namespace) -> int:
     except (ModelUnavailableError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    name = arguments.model or model.cfg.model_name
-    written = [] if arguments.examples_only else build_files(name, model, arguments.out, settings)
-    examples = build_examples(model, seed=settings.seed, revision=model_revision(name))
-    written += examples.write(arguments.out)
+    try:
+        if not arguments.replace:
+            _check_places(model, arguments.out)
+        written = []
+        if not arguments.examples_only:
+            written += build_files(model, arguments.out, settings, replace=arguments.replace)
+    except OtherModelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    written += build_examples(model, seed=settings.seed).write(arguments.out)
     if arguments.published:
         written += published_atlas().write(arguments.out, STEM)
     for path in written:

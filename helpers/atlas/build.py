@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,22 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-from huggingface_hub.errors import HFValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas import attention, induction, ioi_roles, weights
+from helpers.atlas.identity import check_place, model_identity, other_model
 from helpers.atlas.inputs import REPEATS, passages, prefix_tokens, sampled_tokens, token_range
 from helpers.atlas.scores import Measured, describe
 from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, read_atlas
-from helpers.embedded import MANIFEST, embedded_model_folder
 from helpers.files import check_writable, write_file
 from helpers.head_scores import repeated_random_tokens
-from helpers.model_folder import EMBEDDED_MODEL
+from helpers.identity import untold
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
 
@@ -169,7 +167,6 @@ def build_atlas(
     settings: Settings | None = None,
     *,
     groups: Sequence[str] | None = None,
-    revision: str | None = None,
     parts: Path | None = None,
     progress: bool | None = None,
 ) -> Atlas:
@@ -179,7 +176,6 @@ def build_atlas(
         model: any causal decoder that :func:`helpers.models.load_model` loads, in eval mode.
         settings: seed and sample sizes; by default :class:`Settings`.
         groups: of :data:`GROUPS`, to measure those alone.
-        revision: of the weights, for the provenance; see :func:`model_revision`.
         parts: folder in which finished groups are kept, and looked for first, so that an interrupted
             run goes on where it was. The caller removes it.
         progress: show bars. ``None``: in a terminal or a notebook.
@@ -195,12 +191,13 @@ def build_atlas(
     settings = (settings or Settings()).fitted(model)
     chosen = {name: GROUPS[name] for name in groups or GROUPS}
     nonlinear = _direct_effect_fault(model) if any(g.direct for g in chosen.values()) else None
+    identity = model_identity(model)
     measured: dict[str, Measured] = {}
     unavailable: dict[str, str] = {}
     with progress_bar("head atlas", len(chosen), progress) as bar:
         for name, group in chosen.items():
             bar.set_postfix_str(name)
-            key = _key(model, settings, name, revision)
+            key = _key(model, settings, name, identity)
             try:
                 if group.direct and nonlinear:
                     raise NotImplementedError(nonlinear)
@@ -213,7 +210,7 @@ def build_atlas(
                 unavailable |= {score.__name__: str(error) for score in group.scores}
             bar.update()
     functions = {score.__name__: score for group in chosen.values() for score in group.scores}
-    info = _provenance(model, settings, revision, functions, measured, unavailable)
+    info = _provenance(model, settings, identity, functions, measured, unavailable)
     shape = (model.cfg.n_layers, model.cfg.n_heads)
     missing = torch.full(shape, torch.nan)
     columns = {n: measured[n].value if n in measured else missing for n in functions}
@@ -230,79 +227,65 @@ def load_or_build(
 ) -> tuple[Atlas, bool]:
     """The atlas of this model that lies in a folder, or else one built now; and whether it was there.
 
-    A stored one counts if it is of the same weights, settings and scores. Nothing is written.
+    A stored one counts if it is of the same weights, tokenizer, settings and scores, whatever the models
+    are called; one that does not count is said, and why. Nothing is written.
     """
-    revision = model_revision(model.cfg.model_name)
     path = Path(folder) / f"{file_stem(model.cfg.model_name)}.parquet"
     if path.is_file():
         stored = read_atlas(path)
-        functions = [score.__name__ for group in GROUPS.values() for score in group.scores]
-        wanted = asdict((settings or Settings()).fitted(model))
-        same = stored.info["settings"] == wanted and list(stored.info["scores"]) == functions
-        if same and revision is not None and stored.info["revision"] == revision:
+        fault = _why_not(stored.info, model, settings or Settings())
+        if fault is None:
             return stored, True
-    return build_atlas(model, settings, revision=revision, progress=progress), False
+        print(f"NOTE: {path} is not used: {fault}. Every score is measured now.")
+    return build_atlas(model, settings, progress=progress), False
+
+
+def _why_not(info: dict[str, Any], model: TransformerBridge, settings: Settings) -> str | None:
+    """Why a stored atlas is not what measuring would give; None if it is."""
+    fault = other_model(info, model_identity(model), untold(model))
+    if fault:
+        return fault
+    if info["settings"] != asdict(settings.fitted(model)):
+        return "it was measured with other settings"
+    functions = [score.__name__ for group in GROUPS.values() for score in group.scores]
+    return None if list(info["scores"]) == functions else "it holds other scores"
 
 
 def build_files(
-    name: str,
     model: TransformerBridge,
     out: Path,
     settings: Settings | None = None,
     *,
+    replace: bool = False,
     progress: bool | None = None,
 ) -> list[Path]:
     """Build an atlas and write it; finished groups survive an interruption. Returns the files.
 
+    Args:
+        model: as for :func:`build_atlas`.
+        out: folder to write into; the files are called by the model's name.
+        settings: as for :func:`build_atlas`.
+        replace: write over files of that name which are another model's.
+        progress: as for :func:`build_atlas`.
+
     Raises:
         NotWrittenError: if the folder cannot be written to; before anything is measured, if possible.
+        OtherModelError: before anything is measured, if there are such files and `replace` is not given.
     """
     check_writable(out)
-    parts = out / f".{file_stem(model.cfg.model_name)}.parts"
-    atlas = build_atlas(model, settings, revision=model_revision(name), parts=parts, progress=progress)
+    identity = model_identity(model)
+    stem = file_stem(model.cfg.model_name)
+    if not replace:
+        check_place(out, stem, identity)
+    parts = out / f".{stem}.{_digest(identity)[:12]}.parts"
+    atlas = build_atlas(model, settings, parts=parts, progress=progress)
     written = atlas.write(out)
     shutil.rmtree(parts, ignore_errors=True)
     return written
 
 
-def model_revision(name: str) -> str | None:
-    """Which weights a name stands for: the hub's commit, or a hash of the safetensors files.
-
-    ``None`` if the model is not here (it may have been made in memory). Nothing is fetched.
-    """
-    folder = _local_folder(name)
-    if folder is None:
-        return None
-    commit = re.search(r"/snapshots/([0-9a-f]{40})$", folder.as_posix())
-    if commit:
-        return f"commit {commit[1]}"
-    manifest = folder / MANIFEST
-    hashes = json.loads(manifest.read_text()) if manifest.is_file() else _hashes(folder)
-    digests = sorted(f"{file} {digest}" for file, digest in hashes.items() if "safetensors" in file)
-    return "sha256 " + hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _local_folder(name: str) -> Path | None:
-    if name == EMBEDDED_MODEL:
-        return embedded_model_folder()
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser().resolve()
-    try:
-        config = huggingface_hub.try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
-        return None
-    return Path(config).parent if isinstance(config, str) else None
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    hashes = {}
-    for path in folder.glob("*.safetensors"):
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-        hashes[path.name] = digest.hexdigest()
-    return hashes
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _measure(
@@ -343,10 +326,11 @@ def _part(parts: Path, name: str) -> Path:
     return parts / f"{name.replace(' ', '-')}.safetensors"
 
 
-def _key(model: TransformerBridge, settings: Settings, group: str, revision: str | None) -> str:
-    """What a stored group must agree in to be used."""
-    parts = [model.cfg.model_name, str(model.cfg.dtype), revision, group, asdict(settings), _versions()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _key(model: TransformerBridge, settings: Settings, group: str, identity: dict[str, Any]) -> str:
+    """What a stored group must agree in to be used; of a model that cannot be told, none agrees."""
+    told = identity if identity["weights"] else secrets.token_hex()
+    parts = [model.cfg.model_name, str(model.cfg.dtype), told, group, asdict(settings), _versions()]
+    return _digest(parts)
 
 
 def _versions() -> dict[str, str]:
@@ -356,7 +340,7 @@ def _versions() -> dict[str, str]:
 def _provenance(
     model: TransformerBridge,
     settings: Settings,
-    revision: str | None,
+    identity: dict[str, Any],
     functions: dict[str, Callable[..., Tensor]],
     measured: dict[str, Measured],
     unavailable: dict[str, str],
@@ -370,7 +354,7 @@ def _provenance(
         }
     info = {
         "model": model.cfg.model_name,
-        "revision": revision,
+        **identity,
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "n_layers": model.cfg.n_layers,
         "n_heads": model.cfg.n_heads,

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int, UInt16
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from helpers.atlas.identity import model_identity
 from helpers.atlas.inputs import passage_texts, sampled_tokens, start_token, token_range
 from helpers.atlas.table import VERSIONS, file_stem
 from helpers.files import write_files
@@ -52,8 +53,9 @@ class Examples:
     """Attention patterns of every head of a model on a few prompts.
 
     Attributes:
-        info: provenance. ``model``, ``revision``, ``dtype``, ``n_layers``, ``n_heads``, ``seed``,
-            ``versions``, ``unit``, and for each of ``prompts`` what it shows and its tokens.
+        info: provenance. ``model``, ``revision``, ``weights``, ``tokenizer``, ``dtype``, ``n_layers``,
+            ``n_heads``, ``seed``, ``versions``, ``unit``, and for each of ``prompts`` what it shows and
+            its tokens.
         entries: of each prompt, by name, each head's attention in thousandths: rows of the triangle up
             to the diagonal, one after another.
     """
@@ -150,7 +152,6 @@ def build_examples(
     model: TransformerBridge,
     *,
     seed: int = 0,
-    revision: str | None = None,
     progress: bool | None = None,
 ) -> Examples:
     """Run the three prompts and keep every head's attention.
@@ -158,7 +159,6 @@ def build_examples(
     Args:
         model: any causal decoder, in eval mode.
         seed: of the random words.
-        revision: of the weights; see :func:`helpers.atlas.build.model_revision`.
         progress: show a bar. ``None``: in a terminal or a notebook.
 
     Raises:
@@ -176,7 +176,7 @@ def build_examples(
     }
     info = {
         "model": model.cfg.model_name,
-        "revision": revision,
+        **model_identity(model),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "n_layers": model.cfg.n_layers,
         "n_heads": model.cfg.n_heads,

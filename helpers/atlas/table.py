@@ -34,7 +34,8 @@ class Atlas:
 
     Attributes:
         table: one row a head, in order of layer and head; see the module for its columns.
-        info: provenance. ``model``, ``revision``, ``n_layers``, ``n_heads``, ``settings``, ``versions``,
+        info: provenance. ``model``, ``revision``, ``weights`` and ``tokenizer`` (which tell a model,
+            see :mod:`helpers.atlas.identity`), ``n_layers``, ``n_heads``, ``settings``, ``versions``,
             ``scores`` (meaning, formula, range, null, source, samples of each), ``unavailable``.
     """
 

@@ -116,8 +116,10 @@ def _examples_beside(table: Path) -> Examples | None:
 def _check_same_weights(entry: Entry) -> None:
     if entry.examples is None:
         return
-    keys = ("model", "revision", "n_layers", "n_heads")
-    table, patterns = ([info[key] for key in keys] for info in (entry.atlas.info, entry.examples.info))
+    keys = ("model", "revision", "weights", "tokenizer", "n_layers", "n_heads")
+    table, patterns = (
+        [info.get(key) for key in keys] for info in (entry.atlas.info, entry.examples.info)
+    )
     if table != patterns:
         raise ValueError(
             f"The table {entry.stem} is of {table}, its attention patterns are of {patterns} "

@@ -33,8 +33,10 @@ from helpers.notebooks.pairing import (
     check_executed,
     check_model,
     check_pair,
+    check_same_weights,
     check_stamp,
     check_switches,
+    check_weights,
 )
 from helpers.notebooks.problem import Problem
 from helpers.notebooks.prose import LinkRules, anchors, check_claims, check_install, check_links
@@ -109,6 +111,7 @@ def check_text(path: Path, text: str, settings: Settings, names: Iterable[str]) 
         # Another model's tables may be wider, and are no reason to refuse its rendering.
         *(check_width(name, notebook) if beside else []),
         *check_model(name, notebook, settings.model if beside else None, path.parent.name),
+        *check_weights(name, notebook),
     ]
     if not source.is_file():
         return [*problems, Problem(name, "no paired source", "Add it: jupytext --set-formats")]
@@ -149,12 +152,23 @@ def check_folder(folder: Path, settings: Settings, names: Iterable[str]) -> list
         for path in [*notebooks, *renderings]
         for problem in check_notebook(path, settings, names)
     ]
+    for group in [notebooks, *_siblings(renderings).values()]:
+        parsed = {_name(path): parse_notebook(path.read_text(encoding="utf-8")) for path in group}
+        problems += check_same_weights(parsed)
     for source in sorted(folder.glob("*.py")):
         if not source.with_suffix(".ipynb").is_file():
             problems.append(Problem(source.name, "no paired notebook", "Run `make render`"))
     if not notebooks:
         problems.append(Problem(str(folder), "no notebook in this folder", "Name another folder"))
     return problems
+
+
+def _siblings(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Files by the folder they are in."""
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.parent, []).append(path)
+    return groups
 
 
 def check_paths(paths: Iterable[Path], settings: Settings, names: Iterable[str]) -> list[Problem]:

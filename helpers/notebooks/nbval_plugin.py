@@ -35,7 +35,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from helpers.notebooks.compare import Difference, Tolerance
 from helpers.notebooks.kernel import KernelDiedError, WatchedKernel
 from helpers.notebooks.outputs import compare_outputs, unrun_fault
-from helpers.notebooks.provenance import model_name
+from helpers.notebooks.provenance import model_name, other_weights
 
 # What nbval's own sanitize rules must not rewrite: base64, and things that are no text.
 _NOT_TEXT = ("metadata", "output_type", "name", "execution_count", "image/png", "image/jpeg")
@@ -71,6 +71,21 @@ def _tolerance(config: pytest.Config) -> Tolerance:
 def _run_model(config: pytest.Config) -> str | None:
     model = os.environ.get(config.getini("nbval_model_env"))
     return model_name(model) if model else None
+
+
+def _other_rendering(notebook: NotebookNode, config: pytest.Config) -> str | None:
+    """With which other model than this run's a notebook was rendered; None if with the same.
+
+    Of a name, other weights are a reason to fail, not to compare nothing; folders' names say little.
+    """
+    model = os.environ.get(config.getini("nbval_model_env"))
+    rendered = notebook.metadata.get("provenance", {}).get("model")
+    if not model or not rendered:
+        return None
+    if rendered != model_name(model):
+        return str(rendered)
+    fault = other_weights(notebook, model) if Path(model).expanduser().is_dir() else None
+    return f"another {rendered}: {fault}" if fault else None
 
 
 class CellFailedError(Exception):
@@ -232,11 +247,10 @@ class Notebook(IPyNbFile):  # type: ignore[misc]
 
     def collect(self) -> Iterator[NotebookCell]:
         cells = list(super().collect())
-        rendered = self.nb.metadata.get("provenance", {}).get("model")
-        run = _run_model(self.config)
-        if rendered and run and rendered != run:
+        other = _other_rendering(self.nb, self.config)
+        if other:
             self.run_only = True
-            self.config.stash[_RUN_ONLY].append(f"{self.path.name} (rendered with {rendered})")
+            self.config.stash[_RUN_ONLY].append(f"{self.path.name} (rendered with {other})")
         for cell in cells:
             yield NotebookCell.from_parent(
                 self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options

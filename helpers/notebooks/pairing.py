@@ -5,13 +5,14 @@ By content: a fresh clone has no time stamps to go by, and `jupytext --test` loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
 import jupytext
 from nbformat import NotebookNode
 from nbval.plugin import comment_markers, metadata_tags
 
+from helpers.identity import short
 from helpers.notebooks.problem import Problem
 from helpers.notebooks.provenance import folder_of_model, text_sha256
 
@@ -75,6 +76,36 @@ def check_model(name: str, notebook: NotebookNode, model: str | None, folder: st
         fits, wanted = stamped == model, f"`model` under [tool.demos] is {model!r}"
     what = f"the stamp names the model {stamped!r}; {wanted}"
     return [] if fits else [Problem(name, what, "Run `make render` with the model that belongs here")]
+
+
+def check_weights(name: str, notebook: NotebookNode) -> list[Problem]:
+    """Whether the stamp tells the weights that made the outputs: a model's name does not."""
+    weights = notebook.metadata.get("provenance", {}).get("weights")
+    if not isinstance(weights, list):
+        what = "the stamp does not say which weights made the outputs"
+    elif not all(isinstance(entry.get("weights"), str) for entry in weights):
+        what = "a model's files changed while the notebook was made"
+    else:
+        return []
+    return [Problem(name, what, "Run `make render`")]
+
+
+def check_same_weights(notebooks: Mapping[str, NotebookNode]) -> list[Problem]:
+    """Whether what goes by one name in the notebooks of a folder is one model.
+
+    Args:
+        notebooks: by their names, with their stamps.
+    """
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    problems = []
+    for name, notebook in notebooks.items():
+        for entry in notebook.metadata.get("provenance", {}).get("weights") or []:
+            model = (entry["model"], entry["dtype"])
+            weights, where = first.setdefault(model, (entry["weights"], name))
+            if weights != entry["weights"]:
+                what = f"its {model[0]} is {short(entry['weights'])}, that of {where} {short(weights)}"
+                problems.append(Problem(name, what, "Run `make render` for all with one model"))
+    return problems
 
 
 # nbval leaves out what a cell so marked prints, or the whole cell; so does nbclient with the last.

@@ -14,6 +14,7 @@ import argparse
 import atexit
 import base64
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ from helpers.notebooks.checks import Settings, check_cells, check_text, read_set
 from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.problem import Problem
-from helpers.notebooks.provenance import folder_of_model, model_name, stamp
+from helpers.notebooks.provenance import folder_of_model, model_name, other_weights, stamp
 from helpers.notebooks.tables import with_ids
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -164,6 +165,9 @@ def render(source: Path, out: Path, model: str) -> list[Path]:
     check_writable(out)
     notebook = _executed(source, model)
     notebook_path, page_path = (out / source.with_suffix(suffix).name for suffix in (".ipynb", ".html"))
+    other = _holds_other(notebook_path, model)
+    if other:
+        print(f"NOTE: {notebook_path} {other}. It is replaced.")
     page = to_html(notebook, title=source.stem.replace("_", " "))
     write_files({notebook_path: notebook_text(notebook), page_path: page})
     return [page_path, notebook_path]
@@ -199,16 +203,23 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
 
 
 def _other_model(path: Path, model: str) -> list[Problem]:
-    """Whether another model's outputs are in the place: two names on the hub may end alike."""
+    """Whether another model's outputs are in the place: names may end alike, or be alike."""
+    fault = _holds_other(path, model)
+    return [Problem(str(path), fault, f"move {path.parent} away")] if fault else []
+
+
+def _holds_other(path: Path, model: str) -> str | None:
+    """Whose outputs a notebook holds, if they are not known to be this model's."""
     if not path.exists():
-        return []
-    before = nbformat.read(path, as_version=4).metadata.get("provenance", {}).get("model")
-    if before in (None, model_name(model)):
-        return []
-    ours = model_name(model)
-    return [
-        Problem(str(path), f"holds the outputs of {before}, not of {ours}", f"move {path.parent} away")
-    ]
+        return None
+    notebook = nbformat.read(path, as_version=4)
+    before, ours = notebook.metadata.get("provenance", {}).get("model"), model_name(model)
+    if before is None:
+        return None
+    if before != ours:
+        return f"holds the outputs of {before}, not of {ours}"
+    fault = other_weights(notebook, model)
+    return f"may hold the outputs of another model called {ours}: {fault}" if fault else None
 
 
 def _thumbnail(notebook: NotebookNode, source: Path) -> dict[Path, bytes]:
@@ -263,10 +274,22 @@ def _keep_outputs(notebook: NotebookNode, before: NotebookNode) -> None:
             executed.remove(match)
 
 
+# Asked of the kernel when all is done: it alone knows what it has loaded.
+_WHICH_WEIGHTS = """
+import json, sys
+identity = sys.modules.get("helpers.identity")
+print(json.dumps(identity.loaded_models() if identity else []))
+"""
+
+
 def _executed(source: Path, model: str) -> NotebookNode:
     notebook = read_source(source)
+    question = nbformat.v4.new_code_cell(_WHICH_WEIGHTS, id="which-weights")
+    notebook.cells.append(question)
     execute(notebook, source.parent, model, title=source.stem)
-    stamp(notebook, source, model)
+    notebook.cells.remove(question)
+    [answer] = [output.text for output in question.outputs if output.get("name") == "stdout"]
+    stamp(notebook, source, model, json.loads(answer))
     return notebook
 
 
