@@ -14,10 +14,14 @@ SOURCES := $(if $(DEMO),demos/$(DEMO).py,$(wildcard demos/*.py))
 NOTEBOOKS := $(SOURCES:.py=.ipynb)
 
 # Under test the pictures are not made again, and no progress bar gets into an output.
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest
+# One worker a core, each file in one worker, notebooks first: they take longest. WORKERS=0: one after another.
+WORKERS ?= auto
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embedded demo test test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda atlas render sync site badges check lint bench clean
+.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda atlas render sync site badges check lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,55 +51,58 @@ ifeq ($(DEMO_MODEL),smollm2-135m)
 	@$(BIN)/python -m helpers.embedded
 endif
 
-demo: embedded  ## execute the IOI demo (or DEMO=name) and write a page to read under build/
+demo: $(READY)  ## execute the IOI demo (or DEMO=name) and write a page to read under build/: 2 minutes
 	$(BIN)/python -m helpers.notebooks.render --out build demos/$(or $(DEMO),Exploratory_Analysis_Demo).py
 
-test: embedded  ## unit tests and notebook tests
-	$(TEST_ENV) $(BIN)/python -m pytest --nbval tests $(NOTEBOOKS)
+test: embedded $(DEV)  ## unit, notebook and browser tests: 10 minutes (DEMO=name: one notebook, and what it imports)
+	$(PYTEST) $(SIDE_BY_SIDE) --nbval $(NOTEBOOKS) $(if $(DEMO),$$($(BIN)/python -m tests.selection $(SOURCES)),tests)
 
-test-notebooks: embedded  ## notebook tests alone (DEMO=name for one)
-	$(TEST_ENV) $(BIN)/python -m pytest --nbval $(NOTEBOOKS)
+quick: lint  ## format, lint, types, and unit tests without model, browser, notebook or other program: a minute
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not (smollm2 or browser or gpt2_shape or cuda or slow)" tests
 
-test-browser: $(READY)  ## what readers see: GitHub's view, web pages, JupyterLab (needs Chrome or Chromium)
-	$(TEST_ENV) $(BIN)/python -m pytest tests/browser
+test-notebooks: embedded $(DEV)  ## notebook tests alone (DEMO=name for one): 5 minutes
+	$(PYTEST) $(SIDE_BY_SIDE) --nbval $(NOTEBOOKS)
 
-test-mutations: embedded  ## damage copies of the notebooks and see that the tests notice
+test-browser: embedded $(DEV)  ## what readers see: GitHub's view, web pages, JupyterLab (needs Chrome or Chromium): 4 minutes
+	$(PYTEST) $(SIDE_BY_SIDE) tests/browser
+
+test-mutations: $(DEV)  ## damage copies of the notebooks and see that the tests notice: 3 minutes
 	$(BIN)/python -m tests.mutations demos
 
-test-gpt2-shape: $(READY)  ## every demo, end to end, on random weights of GPT-2 small's shape: minutes
-	$(TEST_ENV) $(BIN)/python -m pytest -m gpt2_shape tests
+test-gpt2-shape: $(DEV)  ## every demo, end to end, on random weights of GPT-2 small's shape: 8 minutes
+	$(PYTEST) -m gpt2_shape tests
 
 test-published: export GPT2_SMALL := $(or $(GPT2_SMALL),gpt2)
-test-published: $(READY)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, against its published figures
-	$(TEST_ENV) $(BIN)/python -m pytest -s tests/test_published_gpt2.py
+test-published: $(DEV)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, against its published figures
+	$(PYTEST) -s tests/test_published_gpt2.py
 
-test-cuda: $(READY)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
-	$(TEST_ENV) $(BIN)/python -m pytest -m cuda tests
+test-cuda: $(DEV)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
+	$(PYTEST) -m cuda tests
 
-bench: $(READY)  ## patching against TransformerLens's own functions: time, memory, agreement
+bench: $(DEV)  ## patching against TransformerLens's own functions, time, memory, agreement: half an hour
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
 
-atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/
+atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/: 2 minutes
 	$(BIN)/python -m helpers.atlas --model "$$DEMO_MODEL" --out demos/atlas --published
 
-render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2: into demos/gpt2/)
+render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2 into demos/gpt2/): 8 minutes
 	$(BIN)/python -m helpers.notebooks.render --in-place $(SOURCES)
 
 sync: $(READY)  ## bring the notebooks' cells up to date with the scripts, without executing
 	$(BIN)/python -m helpers.notebooks.render --sync $(SOURCES)
 
-site: $(READY)  ## demos and head atlas as web pages, from the committed files, in build/site
+site: $(DEV)  ## demos and head atlas as web pages, from the committed files, in build/site: seconds
 	$(BIN)/python -m helpers.notebooks.site
 
 badges: $(READY)  ## after a fork: origin (or REPOSITORY=owner/name) into every badge, link and install line
 	$(BIN)/python -m helpers.notebooks.badges "$(REPOSITORY)"
 
-check: lint  ## format, lint, types, pairs, hygiene and prose of notebooks, workflows
+check: lint  ## format, lint, types, pairs, hygiene and prose of notebooks, workflows: half a minute
 	$(BIN)/python -m helpers.notebooks.checks demos README.md
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

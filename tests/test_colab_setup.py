@@ -18,6 +18,8 @@ import pytest
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.render import read_source
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DEMOS = sorted((ROOT / "demos").glob("*.py"))
 

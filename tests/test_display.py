@@ -18,6 +18,8 @@ from helpers.figure_json import PLOTLY
 from helpers.notebooks.pictures import figure_of_picture, foreign_picture_fault
 from tests.pictures import encoded
 
+pytestmark = pytest.mark.slow
+
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 

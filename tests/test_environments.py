@@ -21,6 +21,8 @@ from helpers.figure_json import PLOTLY
 from helpers.notebooks.pictures import PNG
 from tests.conftest import checkpoint
 
+pytestmark = pytest.mark.slow
+
 DEMOS = sorted((Path(__file__).parent.parent / "demos").glob("*.py"))
 SETTINGS = {"PLOTLY_RENDERER", "COLAB_NOTEBOOK_ID", "VSCODE_PID", "DISPLAY", "WAYLAND_DISPLAY"}
 FIGURE = "from helpers.plotting import imshow\nimshow([[1.0, -1.0]], title='t', x='x', y='y')"

@@ -21,6 +21,8 @@ from helpers.notebooks.render import read_source, write_notebook
 from tests.gpt2_shape import move_into_cache
 from tests.tiny_models import tiny_gpt2_hf, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DEMO = """\
 # %% [markdown]

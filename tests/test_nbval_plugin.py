@@ -21,6 +21,8 @@ from helpers.notebooks.outputs import compare_outputs
 from helpers.notebooks.pictures import PNG
 from tests.pictures import blank, striped
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 FIGURE = {"data": [{"type": "heatmap", "z": [[1.5, -2.25]]}], "layout": {}}

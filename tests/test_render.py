@@ -21,6 +21,8 @@ from helpers.notebooks.prose import LinkRules
 from helpers.notebooks.provenance import model_name, source_sha256
 from tests.test_nbval_plugin import kernel_of_no_use
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """\
 # %% [markdown]
 # # A tiny demo

@@ -21,6 +21,8 @@ from helpers import fetch
 from helpers.model_folder import HubBusyError, find_model
 from tests.gpt2_shape import COMMIT
 
+pytestmark = pytest.mark.slow
+
 NAME = "some-org/some-model"
 FILES = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"weights" * 10_000}
 WEIGHTS = f"/{NAME}/resolve/{COMMIT}/model.safetensors"
