@@ -88,6 +88,19 @@ def linear_readout(model: TransformerBridge) -> Readout:
     return readout
 
 
+def check_heads(model: TransformerBridge) -> None:
+    """Refuse a model whose heads do not each add ``z W_O`` to a stream that is read out linearly.
+
+    Raises:
+        NotImplementedError: if they do not, and as :func:`linear_readout`.
+    """
+    readout = linear_readout(model)
+    if fault := readout.layers_fault or readout.heads_fault:
+        raise NotImplementedError(
+            f"In {_called(model)} {fault}, so there is no direct effect of a head to read off. {_INSTEAD}"
+        )
+
+
 def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model vocab"]:
     """What a vector in the residual stream adds to the logits, times the last norm's scale: float32.
 
@@ -139,7 +152,7 @@ def check_parts(stack: Float[Tensor, "component batch d_model"], cache: Activati
     fault = readout.layers_fault or readout.heads_fault
     if fault is None:
         return
-    sites = ("resid_pre", "resid_post")
+    sites: tuple[str, ...] = ("resid_pre", "resid_post")
     if readout.layers_fault is None:
         sites += ("resid_mid", "attn_out", "mlp_out", "embed", "pos_embed")
     if not _are_cached(stack, cache, sites):
@@ -157,18 +170,16 @@ def _called(model: TransformerBridge) -> str:
 
 def _norm_weight(model: TransformerBridge) -> Float[Tensor, " d_model"] | None:
     """By what the last norm multiplies; None if by nothing, as where it is folded."""
-    norm = getattr(model, "ln_final", None)
-    weight = getattr(getattr(norm, "original_component", None), "weight", None)
+    weight = getattr(model.ln_final.original_component, "weight", None)
     if weight is None:
         return None
     weight = in_float(weight.detach())
-    weight = 1 + weight if norm.uses_weight_offset else weight
+    weight = 1 + weight if model.ln_final.uses_weight_offset else weight
     return None if bool((weight == 1).all()) else weight
 
 
 def _norm_bias(model: TransformerBridge) -> Float[Tensor, " d_model"] | None:
-    bias = getattr(getattr(model, "ln_final", None), "original_component", None)
-    bias = getattr(bias, "bias", None)
+    bias = getattr(model.ln_final.original_component, "bias", None)
     return None if bias is None else in_float(bias.detach())
 
 
@@ -300,7 +311,8 @@ def _heads_fault(model: TransformerBridge, cache: ActivationCache, tolerance: fl
 def _heads_fault_of(
     model: TransformerBridge, cache: ActivationCache, layer: int, tolerance: float
 ) -> str | None:
-    z, written = (cache[n] if n in cache else None for n in _head_names(layer))
+    names = get_act_name("z", layer), get_act_name("attn_out", layer)
+    z, written = (cache[name] if name in cache else None for name in names)
     block = getattr(model.blocks[layer], "attn", None)
     w_o = getattr(block, "W_O", None)
     if z is None or written is None or w_o is None or z.ndim != 4 or w_o.ndim != 3:
@@ -313,14 +325,11 @@ def _heads_fault_of(
     return None
 
 
-def _head_names(layer: int) -> tuple[str, str]:
-    return get_act_name("z", layer), get_act_name("attn_out", layer)
-
-
 def _are_cached(stack: Tensor, cache: ActivationCache, sites: Sequence[str]) -> bool:
     """Whether each vector is, to the bit, one that the cache has at the last position for a site."""
     layers = range(cache.model.cfg.n_layers)
-    names = {get_act_name(site, layer) for site in sites for layer in layers}
+    of_layers = {get_act_name(site, layer) for site in sites for layer in layers}
+    names = of_layers | {get_act_name(site) for site in sites if "embed" in site}
     kept = [cache[name][:, -1] for name in names if name in cache]
     return all(
         any(one.shape == vector.shape and torch.equal(one, vector) for one in kept) for vector in stack
