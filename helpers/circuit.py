@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.logit_diff import LogitDiff
 from helpers.progress import progress_bar
+from helpers.readout import in_float
 from helpers.replay import Hook, forward, hook_names_of, keep, measure
 
 ROWS_AT_ONCE = 32  # of a gradient's forward pass, which keeps its activations: under a gigabyte
@@ -64,6 +65,7 @@ def mean_outputs(
     outputs: dict[int, Tensor] = {}
     forward(model, tokens, [keep(outputs, _heads(model))])
     z = torch.stack([outputs[layer] for layer in range(model.cfg.n_layers)])
+    z = in_float(z)
     sums = z.new_zeros(len(z), len(sizes), *z.shape[2:]).index_add_(1, group.to(z.device), z)
     return sums / sizes.to(z)[:, None, None, None]
 
@@ -177,7 +179,8 @@ def _gated(
         layer = hook.layer()
         running = torch.stack([settings[i][layer] for i in order if parts_at[i] <= layer])
         z = z.unflatten(0, (len(running), len(tokens)))
-        return (means[layer] + running[..., None] * (z - means[layer])).flatten(0, 1)
+        mixed = means[layer] + running[..., None] * (z - means[layer])
+        return mixed.flatten(0, 1).to(z.dtype)
 
     every_layer = range(model.cfg.n_layers)
     hooks: list[Hook] = [
@@ -214,7 +217,7 @@ def gate_attribution(
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}.")
     chunks = torch.arange(len(tokens)).split(ROWS_AT_ONCE)
-    total = means.new_zeros(means.shape[:-1])
+    total = in_float(means).new_zeros(means.shape[:-1])
     with progress_bar("gate attribution", steps * len(chunks), progress) as bar, torch.enable_grad():
         for rows in chunks:
             for step in range(steps):

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from helpers.readout import in_float
+
 
 class Head(NamedTuple):
     """An attention head and a value measured for it."""
@@ -91,7 +93,7 @@ def diagonal_score(pattern: Float[Tensor, "batch head dest src"], offset: int) -
     A head that attends nowhere else scores 1. One that spreads evenly over the positions it can see
     scores the mean of 1 / (position + 1) over the diagonal.
     """
-    return pattern.diagonal(-offset, dim1=-2, dim2=-1).mean(dim=(0, -1))
+    return in_float(pattern.diagonal(-offset, dim1=-2, dim2=-1)).mean(dim=(0, -1))
 
 
 def kind_offsets(length: int) -> dict[str, int]:

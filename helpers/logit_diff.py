@@ -17,6 +17,8 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
+from helpers.readout import check_parts, in_float, linear_readout, normed_stack
+
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to a bool
 class LogitDiff:
@@ -49,6 +51,9 @@ def logit_diff(
         answer_tokens: (right, wrong) token ids of each prompt.
         per_prompt: give one value a prompt instead of the average over prompts.
 
+    Returns:
+        In float32 also for logits in half precision; in float64 for such logits.
+
     Raises:
         ValueError: if the shapes do not fit.
     """
@@ -62,20 +67,22 @@ def logit_diff(
             f"{answer_tokens.shape[0]}; got {tuple(logits.shape)}."
         )
     final_logits = logits[:, -1] if logits.ndim == 3 else logits
-    right, wrong = final_logits.gather(-1, answer_tokens.to(logits.device)).unbind(-1)
+    right, wrong = in_float(final_logits.gather(-1, answer_tokens.to(logits.device))).unbind(-1)
     return right - wrong if per_prompt else (right - wrong).mean()
 
 
 def logit_diff_directions(
     model: TransformerBridge, answer_tokens: Int[Tensor, "batch 2"]
 ) -> Float[Tensor, "batch d_model"]:
-    """Direction in the (layer-normed) residual stream whose projection is the logit difference.
+    """Direction in the unembedding's input whose projection is the logit difference.
 
     It is the right answer's column of the unembedding minus the wrong one's. The unembedding bias of
     the two answers is not a direction and not included: it belongs to no component. It cancels in the
-    average over a batch in which each answer is right as often as wrong.
+    average over a batch in which each answer is right as often as wrong. What a model does between the
+    residual stream and this input, or to its logits (a norm's weight, a scale), is not part of it either:
+    :func:`residual_stack_to_logit_diff` adds it. In float32 also for a model in half precision.
     """
-    right, wrong = model.tokens_to_residual_directions(answer_tokens).unbind(1)
+    right, wrong = in_float(model.tokens_to_residual_directions(answer_tokens)).unbind(1)
     return right - wrong
 
 
@@ -90,7 +97,11 @@ def residual_stack_to_logit_diff(
 
     The last layer norm is applied with the scale it had in the cached run ("frozen"), which makes it
     linear: parts of a residual stream then sum to the value of the whole. What this leaves out is
-    that changing a component would change the scale as well.
+    that changing a component would change the scale as well. A weight that the norm has kept, and a
+    number that the model multiplies its logits by, are applied; biases belong to no component.
+
+    The first call for a model runs it on three tokens, to see that its logits are read out as is assumed
+    here (:func:`helpers.readout.final_readout`).
 
     Args:
         residual_stack: vectors written to, or found in, the residual stream at the last position.
@@ -98,8 +109,14 @@ def residual_stack_to_logit_diff(
         directions: from :func:`logit_diff_directions`.
         per_prompt: keep the batch axis instead of averaging over it.
 
+    Returns:
+        In float32, or float64 for such a model.
+
     Raises:
         ValueError: if batch or width differ between stack and directions.
+        NotImplementedError: if the model's logits are not linear in the normed stream (soft cap, or a
+            layer in between); if its stream is not the sum of what its components' hooks show, and the
+            stack holds something else than streams of the cached run.
     """
     if residual_stack.shape[-2:] != directions.shape:
         raise ValueError(
@@ -108,9 +125,12 @@ def residual_stack_to_logit_diff(
         )
     components = residual_stack.shape[:-2]
     flat = residual_stack.reshape(-1, *directions.shape)
-    scaled = cache.apply_ln_to_stack(flat, layer=-1, pos_slice=-1)
+    readout = linear_readout(cache.model)
+    check_parts(flat, cache)
+    scaled = normed_stack(flat, cache)
+    directions = directions.to(scaled)
     values = einsum("component batch d_model, batch d_model -> component batch", scaled, directions)
-    values = values.reshape(*components, len(directions))
+    values = values.reshape(*components, len(directions)) * readout.scale
     return values if per_prompt else values.mean(-1)
 
 
@@ -119,10 +139,13 @@ def normalise(
 ) -> Float[Tensor, "..."]:
     """Rescale a metric so that 0 is the corrupted run's value and 1 is the clean run's.
 
+    Values in half precision are taken to float32 first.
+
     Raises:
         ValueError: if the two runs do not differ, so that there is nothing to restore.
     """
-    span = torch.as_tensor(clean - corrupted)
+    clean, corrupted = (in_float(v) if isinstance(v, Tensor) else v for v in (clean, corrupted))
+    value, span = in_float(value), torch.as_tensor(clean - corrupted)
     if not bool((span != 0).all()):
         raise ValueError(f"clean and corrupted both measure {clean}: no effect to normalise by.")
     return (value - corrupted) / span.to(value)

@@ -27,6 +27,7 @@ from transformer_lens.utilities import get_act_name
 from transformers import DynamicCache
 
 from helpers.logit_diff import LogitDiff
+from helpers.readout import final_readout, in_float
 
 Metric = Callable[[Float[Tensor, "batch vocab"]], Tensor]
 Activations = dict[int, Tensor]  # of one site, by layer
@@ -186,13 +187,17 @@ def at_columns(site: str, columns: Sequence[int], head: int | slice | None) -> t
 def measure(
     model: TransformerBridge, metric: Metric, final: Float[Tensor, "cell batch d_model"]
 ) -> Float[Tensor, "cell ..."]:
-    """The metric of each patched run, from its residual stream at the final position."""
+    """The metric of each patched run, from its residual stream at the final position.
+
+    Logits are given to the metric in float32, or float64 for such a model.
+    """
+    readout = final_readout(model)
     normed = model.ln_final(final)
     if isinstance(metric, LogitDiff):
         answers = metric.answer_tokens.to(final.device)
-        weights = model.unembed.W_U.T[answers]  # batch answer d_model
-        logits = torch.einsum("cbd,bad->cba", normed, weights) + model.unembed.b_U[answers]
-        logits = _soft_capped(model, logits)
+        weights = in_float(model.unembed.W_U.T[answers])  # batch answer d_model
+        logits = torch.einsum("cbd,bad->cba", in_float(normed), weights)
+        logits = readout.finish(logits + in_float(model.unembed.b_U[answers]))
         metric = replace(
             metric, answer_tokens=torch.arange(2, device=final.device).expand(len(answers), 2)
         )
@@ -200,15 +205,9 @@ def measure(
     bytes_a_cell = normed.shape[1] * model.cfg.d_vocab * normed.element_size()
     values = []
     for some in normed.split(max(1, 2**27 // bytes_a_cell)):
-        logits = _soft_capped(model, model.unembed(some))
+        logits = readout.finish(in_float(model.unembed(some)))
         values += [torch.as_tensor(metric(of_cell)) for of_cell in logits]
     return torch.stack(values)
-
-
-def _soft_capped(model: TransformerBridge, logits: Tensor) -> Tensor:
-    """Gemma 2 squashes its logits; other models leave them."""
-    cap = model.cfg.output_logits_soft_cap
-    return cap * torch.tanh(logits / cap) if cap > 0 else logits
 
 
 def prompts_at_once(model: TransformerBridge, length: int, start: int) -> int:
@@ -245,7 +244,8 @@ def check_replay(model: TransformerBridge, base: BaseRun, first: int) -> None:
     """Refuse a model for which a patch that changes nothing would change the result."""
     unchanged = base.resid_pre[0][:, [first]]
     replayed = _tried(model, base, [unchanged], "resid_pre", (0, None), [first], "at any site")
-    logits = _soft_capped(model, model.unembed(model.ln_final(base.final[:1])))[0]
+    unembedded = in_float(model.unembed(model.ln_final(base.final[:1]))[0])
+    logits = final_readout(model).finish(unembedded).to(base.logits)
     if not (_alike(replayed[0], base.final) and _alike(logits, base.logits)):
         raise NotImplementedError(
             f"{model.cfg.model_name} does more between its blocks, or after unembedding, than "

@@ -27,7 +27,7 @@ from helpers.files import check_writable, write_file
 from helpers.head_scores import repeated_random_tokens
 from helpers.identity import untold
 from helpers.progress import progress_bar
-from helpers.replay import hook_names_of
+from helpers.readout import check_heads
 
 
 @dataclass(frozen=True)
@@ -370,27 +370,10 @@ def _provenance(
     return info
 
 
-@torch.no_grad()
 def _direct_effect_fault(model: TransformerBridge) -> str | None:
-    """Why ``z W_O`` is not what the heads of a layer write; ``None`` if it is."""
-    layer = model.cfg.n_layers - 1
-    names = {site: hook_names_of(model, site, [layer]).pop() for site in ("z", "attn_out", "resid_pre")}
-    mid = names["resid_pre"].replace("resid_pre", "resid_mid")
-    wanted = {*names.values(), mid}
-    _, cache = model.run_with_cache(
-        torch.tensor([[0, 1, 2]], device=model.cfg.device), names_filter=lambda name: name in wanted
-    )
-    block_attention = model.blocks[layer].attn
-    written = torch.einsum("bphd,hdm->bpm", cache[names["z"]].float(), block_attention.W_O.float())
-    bias = getattr(block_attention, "b_O", None)
-    written = written if bias is None else written + bias.float()
-    added = cache[names["attn_out"]].float()
-    if mid in cache:  # blocks with attention and MLP side by side have none
-        added = cache[mid].float() - cache[names["resid_pre"]].float()
-    tolerance = max(1e-3, 4 * torch.finfo(cache[names["z"]].dtype).eps ** 0.5)
-    if (written.to(added) - added).norm() <= tolerance * added.norm():
-        return None
-    return (
-        f"A layer of {model.cfg.model_name} does more to the output of its heads than W_O (a norm after "
-        "attention, say), so there is no direct effect of a head to read off."
-    )
+    """Why a head has no direct effect on the logits to be read off its ``z W_O``; ``None`` if it has."""
+    try:
+        check_heads(model)
+    except NotImplementedError as error:
+        return str(error)
+    return None

@@ -19,6 +19,7 @@ from helpers.atlas.attention import even_attention
 from helpers.atlas.inputs import REPEATS
 from helpers.atlas.scores import Measured
 from helpers.progress import progress_bar
+from helpers.readout import unembedding
 from helpers.replay import hook_names_of
 
 
@@ -189,5 +190,5 @@ def _run(
 
 def _centred_unembedding(model: TransformerBridge) -> Float[Tensor, "d_model vocab"]:
     """W_U with the average logit taken off (as `load_model` has done already), on the CPU."""
-    weights = model.W_U.float().cpu()
+    weights = unembedding(model).float().cpu()
     return weights - weights.mean(-1, keepdim=True)

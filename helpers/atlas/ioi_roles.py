@@ -16,6 +16,7 @@ from helpers.atlas.scores import Measured
 from helpers.ioi import REFERENCE_TEMPLATES, IOIPrompts, ioi_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions
 from helpers.patching import patch_sweep
+from helpers.readout import read_directions
 from helpers.replay import hook_names_of
 
 NAMES = (
@@ -134,7 +135,8 @@ def _with_names(template: str, pair: tuple[str, ...]) -> str:
 @torch.no_grad()
 def attention_and_attribution(model: TransformerBridge, prompts: IOIPrompts) -> dict[str, Measured]:
     """:func:`ioi_attribution` and the attention scores of every head, from one run."""
-    directions = logit_diff_directions(model, prompts.answer_tokens).float()
+    answers = logit_diff_directions(model, prompts.answer_tokens)
+    directions = read_directions(model, answers).float()
     effects: dict[int, Tensor] = {}
     rows: dict[int, Tensor] = {}
     scale: list[Tensor] = []

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.atlas.inputs import start_token
 from helpers.atlas.scores import Measured, centred_rank
 from helpers.progress import progress_bar
+from helpers.readout import unembedding
 from helpers.replay import hook_names_of
 
 TOP = 5
@@ -122,7 +123,7 @@ OV_SCORES = (copying_rank, copying_top5, suppression_top5)
 @torch.no_grad()
 def ov_eigenvalues(model: TransformerBridge) -> Measured:
     """:func:`ov_eigenvalue` of every head; one sample, as it is exact."""
-    unembed_embed = model.W_U.float() @ model.W_E.float().to(model.W_U.device)  # d_model d_model
+    unembed_embed = unembedding(model).float() @ model.W_E.float().to(model.W_U.device)  # d_model d_model
     rows = []
     for block in model.blocks:
         w_o = block.attn.W_O.float()
@@ -140,10 +141,11 @@ def eigenvalue_samples(
 ) -> Measured:
     """:func:`copying_eigenvalue` of every head, one sample a row of tokens."""
     samples = torch.zeros(len(tokens), model.cfg.n_layers, model.cfg.n_heads)
+    unembed_all = unembedding(model).float().T
     with progress_bar("eigenvalues", len(tokens), progress) as bar:
         for row, some in enumerate(tokens):
             streams = first_streams(model, some)
-            unembed = model.W_U.float().T[some.to(model.W_U.device)]
+            unembed = unembed_all[some.to(unembed_all.device)]
             for layer, block in enumerate(model.blocks):
                 w_o = block.attn.W_O.float()
                 w_v = _per_query_head(block.attn.W_V, model.cfg.n_heads)
@@ -184,7 +186,7 @@ def token_samples(
     names = [score.__name__ for score in (qk_same_token, *OV_SCORES)]
     samples = {name: torch.zeros(len(tokens), n_layers, n_heads) for name in names}
     inputs = head_inputs(model, tokens)
-    unembed = model.W_U.float()
+    unembed = unembedding(model).float()
     with progress_bar("circuits", n_layers, progress) as bar:
         for layer in range(n_layers):
             queries, keys, values = (

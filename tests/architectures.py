@@ -1,0 +1,356 @@
+"""A tiny model of every architecture that TransformerLens adapts, and what this project's helpers do with it.
+
+``python -m tests.architectures`` writes the table ``helpers/ARCHITECTURES.md``; the tests check it row by
+row. A model agrees where a helper gives what the model itself gives, by an oracle that runs the model.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from torch import Tensor
+from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities import get_act_name
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from helpers.atlas.ioi_roles import attention_and_attribution
+from helpers.head_scores import attention_scores, kind_offsets
+from helpers.ioi import IOIPrompts
+from helpers.logit_diff import (
+    LogitDiff,
+    logit_diff,
+    logit_diff_directions,
+    residual_stack_to_logit_diff,
+)
+from helpers.patching import patch_sweep
+from helpers.path_patching import path_patch_sweep
+from helpers.readout import final_readout
+from tests.tiny_models import VOCAB, bridge
+
+TABLE = Path(__file__).parents[1] / "helpers" / "ARCHITECTURES.md"
+
+# By whatever name an architecture has for it: of each configuration, the names that it knows are set.
+SIZES = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), 32),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim"), 48),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"), 3),
+    **dict.fromkeys(("num_attention_heads", "n_head", "num_heads", "n_heads"), 4),
+    **dict.fromkeys(("decoder_attention_heads", "attention_heads"), 4),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 64),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
+    **{"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8},
+    **{"num_key_value_heads": 2, "head_dim": 8, "rotary_dim": 4, "num_experts_per_tok": 2},
+    **{"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "moe_shared_expert_size": 16},
+    **{"vocab_size": VOCAB, "initializer_range": 0.3, "tie_word_embeddings": False},
+    # What trained models of these kinds have and a default configuration leaves at 1.
+    **{"logits_scaling": 4.0, "residual_multiplier": 0.5, "embedding_multiplier": 3.0},
+}
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "DeepseekV2ForCausalLM": {"n_group": 1, "topk_group": 1},
+    "DeepseekV3ForCausalLM": {"n_group": 1, "topk_group": 1, "num_key_value_heads": 4},
+    "GPTNeoForCausalLM": {"attention_types": [[["global"], 3]]},
+    "PhiForCausalLM": {"num_key_value_heads": 4, "partial_rotary_factor": 0.5},
+    "YoutuForCausalLM": {"num_key_value_heads": 4},
+}
+RENAMED = {"GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama"}  # several kinds share these classes
+
+# What cannot be built at this size by setting sizes, and why.
+NOT_BUILT = {
+    **dict.fromkeys(
+        ("BambaForCausalLM", "FalconH1ForCausalLM", "GraniteMoeHybridForCausalLM", "Zamba2ForCausalLM"),
+        "mixes attention with state-space layers, whose sizes hang together",
+    ),
+    **dict.fromkeys(("Mamba2ForCausalLM",), "state-space layers only: no attention heads"),
+    **dict.fromkeys(
+        (
+            "Gemma3ForConditionalGeneration",
+            "Gemma4ForConditionalGeneration",
+            "Gemma4UnifiedForConditionalGeneration",
+            "Gemma3nForConditionalGeneration",
+            "Llama4ForCausalLM",
+            "Qwen3_5ForCausalLM",
+            "Qwen3_5MoeForCausalLM",
+        ),
+        "its configuration nests one for pictures or text, of full size",
+    ),
+    **dict.fromkeys(("Gemma4ForCausalLM", "GlmMoeDsaForCausalLM"), "some sizes of it cannot be set"),
+    "Lfm2MoeForCausalLM": "its configuration needs a list of layer types",
+}
+
+TOKENS = torch.tensor([[0, 5, 9, 12, 5, 30], [0, 7, 7, 3, 41, 2]])
+SOURCE = torch.tensor([[0, 5, 9, 3, 5, 30], [0, 7, 7, 12, 41, 2]])
+ANSWERS = torch.tensor([[4, 8], [8, 4]])
+REPEATED = torch.tensor([[1, 9, 4, 7, 1, 9, 4, 7], [3, 8, 2, 5, 3, 8, 2, 5]])
+CLOSE = {"atol": 2e-4, "rtol": 2e-3}
+
+
+class Tiny(NamedTuple):
+    """A model as TransformerLens wraps it, and the same by transformers alone."""
+
+    model: TransformerBridge
+    alone: PreTrainedModel
+
+
+def _model_types() -> dict[str, str]:
+    """By architecture, the model type whose configuration builds it."""
+    found: dict[str, str] = {}
+    for model_type, classes in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        for name in (classes,) if isinstance(classes, str) else classes:
+            found.setdefault(name, model_type)
+    return found | RENAMED
+
+
+MODEL_TYPES = _model_types()
+CAUSAL = [name for name in SUPPORTED_ARCHITECTURES if name in MODEL_TYPES]
+BUILT = [name for name in CAUSAL if name not in NOT_BUILT]
+
+
+def tiny_hf(architecture: str) -> PreTrainedModel:
+    """Three layers of four heads, norm weights and biases that are not constants."""
+    model_type = MODEL_TYPES[architecture]
+    plain = AutoConfig.for_model(model_type)
+    known = set(plain.to_dict()) | set(plain.attribute_map)
+    wanted = {name: size for name, size in SIZES.items() if name in known}
+    config = AutoConfig.for_model(model_type, **wanted | OVERRIDES.get(architecture, {}))
+    config._attn_implementation = "eager"
+    config.architectures = [architecture]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            is_norm = "norm" in name or "ln" in name
+            torch.nn.init.normal_(parameter, mean=float(is_norm), std=0.3)
+    return model
+
+
+def tiny(architecture: str) -> Tiny:
+    alone = tiny_hf(architecture)
+    return Tiny(bridge(copy.deepcopy(alone)), alone)
+
+
+# --- oracles: the model itself ---------------------------------------------------------------------
+
+
+def hooked(model: TransformerBridge, tokens: Tensor, hooks: dict[str, Callable]) -> Tensor:
+    """Logit differences of the model with functions at hooks; each is called once."""
+    filtered = [({name}.__contains__, function) for name, function in hooks.items()]
+    return logit_diff(model.run_with_hooks(tokens, fwd_hooks=filtered), ANSWERS, per_prompt=True)
+
+
+def biases(model: TransformerBridge) -> Tensor:
+    """What belongs to no component: the logit differences of a stream that is zero, its scale being 1."""
+    width = {"device": model.cfg.device, "dtype": torch.float32}
+    nothing = torch.zeros(*TOKENS.shape, model.cfg.d_model, **width)
+    return through_the_end(model, nothing, torch.ones(*TOKENS.shape, 1))
+
+
+def through_the_end(model: TransformerBridge, final: Tensor, scale: Tensor) -> Tensor:
+    """The model's own logit differences for another final stream, the last norm's scale being given."""
+    last = get_act_name("resid_post", model.cfg.n_layers - 1)
+    hooks = {last: lambda x, hook: final, "ln_final.hook_scale": lambda x, hook: scale}
+    return hooked(model, TOKENS, hooks)
+
+
+def attribution(case: Tiny) -> None:
+    """The parts that a cache splits the stream into sum to the logit difference of the model alone."""
+    model, alone = case
+    _, cache = model.run_with_cache(TOKENS)
+    stack = cache.decompose_resid(layer=-1, pos_slice=-1)
+    directions = logit_diff_directions(model, ANSWERS)
+    ours = residual_stack_to_logit_diff(stack, cache, directions, per_prompt=True).sum(0)
+    theirs = logit_diff(alone(TOKENS).logits, ANSWERS, per_prompt=True)
+    torch.testing.assert_close(ours + biases(model), theirs, **CLOSE)
+
+
+def lens(case: Tiny) -> None:
+    """Streams before and after blocks, each as the end of the model reads it."""
+    model = case.model
+    _, cache = model.run_with_cache(TOKENS)
+    stack = cache.accumulated_resid(layer=-1, pos_slice=-1)
+    directions = logit_diff_directions(model, ANSWERS)
+    ours = residual_stack_to_logit_diff(stack, cache, directions, per_prompt=True)
+    streams = [cache["resid_pre", layer] for layer in range(model.cfg.n_layers)]
+    streams.append(cache["resid_post", model.cfg.n_layers - 1])
+    scale = cache["ln_final.hook_scale"]
+    theirs = torch.stack([through_the_end(model, s, scale) for s in streams]) - biases(model)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    whole = logit_diff(case.alone(TOKENS).logits, ANSWERS, per_prompt=True)
+    torch.testing.assert_close(ours[-1] + biases(model), whole, **CLOSE)
+
+
+def direct_effect(model: TransformerBridge, layer: int, head: int) -> Tensor:
+    """What the end of the model reads in what a head adds to attn_out, which is found by silencing it."""
+    _, cache = model.run_with_cache(TOKENS)
+    written: dict[str, Tensor] = {}
+
+    def silence(z: Tensor, hook: Any) -> Tensor:
+        z = z.clone()
+        z[:, :, head] = 0
+        return z
+
+    name = get_act_name("attn_out", layer)
+    hooks = {get_act_name("z", layer): silence, name: lambda x, hook: written.update(out=x.clone())}
+    hooked(model, TOKENS, hooks)
+    final = cache["resid_post", model.cfg.n_layers - 1]
+    without = final - (cache[name] - written["out"])
+    scale = cache["ln_final.hook_scale"]
+    return through_the_end(model, final, scale) - through_the_end(model, without, scale)
+
+
+def heads(case: Tiny) -> None:
+    """What a head writes to the logit difference directly."""
+    model = case.model
+    _, cache = model.run_with_cache(TOKENS)
+    stack = cache.stack_head_results(layer=-1, pos_slice=-1)
+    directions = logit_diff_directions(model, ANSWERS)
+    ours = residual_stack_to_logit_diff(stack, cache, directions, per_prompt=True)
+    ours = ours.unflatten(0, (model.cfg.n_layers, -1))
+    for layer in range(model.cfg.n_layers):
+        torch.testing.assert_close(ours[layer, 1], direct_effect(model, layer, 1), **CLOSE)
+
+
+def atlas(case: Tiny) -> None:
+    """The same, as the atlas measures it; it averages a pair of prompts."""
+    labels = [str(i) for i in range(TOKENS.shape[1])]
+    names = [("a", "b"), ("b", "a")]
+    prompts = IOIPrompts(["", ""], names, TOKENS, SOURCE, ANSWERS, labels)
+    from helpers.readout import check_heads
+
+    check_heads(case.model)  # as build_atlas does before any direct score
+    ours = attention_and_attribution(case.model, prompts)["ioi_attribution"].value
+    for layer in range(case.model.cfg.n_layers):
+        theirs = direct_effect(case.model, layer, 1).mean()
+        torch.testing.assert_close(ours[layer, 1], theirs, **CLOSE)
+
+
+def sweep(site: str, case: Tiny) -> None:
+    """A head's output or a stream from another run, layer by layer, against the whole model run again."""
+    model = case.model
+    metric = LogitDiff(ANSWERS, per_prompt=True)
+    ours = patch_sweep(model, TOKENS, SOURCE, site, metric, by_position=False)
+    ours = ours if ours.ndim == 2 else ours[:, 1]
+    _, cache = model.run_with_cache(SOURCE)
+    for layer in range(model.cfg.n_layers):
+
+        def patch(x: Tensor, hook: Any, layer: int = layer) -> Tensor:
+            if site != "z":
+                return cache[site, layer]
+            x = x.clone()
+            x[:, :, 1] = cache["z", layer][:, :, 1]
+            return x
+
+        theirs = hooked(model, TOKENS, {get_act_name(site, layer): patch})
+        torch.testing.assert_close(ours[layer], theirs, **CLOSE)
+
+
+def paths(case: Tiny) -> None:
+    """A head of the first layer heard by the values of one in the last, in two whole runs of the model."""
+    model, layer, head = case.model, case.model.cfg.n_layers - 1, 1
+    metric = LogitDiff(ANSWERS, per_prompt=True)
+    ours = path_patch_sweep(model, TOKENS, SOURCE, (layer, head), "v", metric)[0, 1]
+    (_, base), (_, source) = (model.run_with_cache(tokens) for tokens in (TOKENS, SOURCE))
+    change = (source["z", 0] - base["z", 0])[:, :, 1] @ model.blocks[0].attn.W_O[1]
+    heard: dict[str, Tensor] = {}
+    hooks = {
+        get_act_name("resid_pre", layer): lambda x, hook: x + change,
+        get_act_name("v", layer): lambda x, hook: heard.update(v=x.clone()),
+    }
+    hooked(model, TOKENS, hooks)
+
+    def only_the_receiver(z: Tensor, hook: Any) -> Tensor:
+        mixed = base["z", layer].clone()
+        mixed[:, :, head] = z[:, :, head]
+        return mixed
+
+    hooks = {
+        get_act_name("v", layer): lambda x, hook: heard["v"],
+        get_act_name("z", layer): only_the_receiver,
+    }
+    torch.testing.assert_close(ours, hooked(model, TOKENS, hooks), **CLOSE)
+
+
+def scores(case: Tiny) -> None:
+    """Head scores, from the attention that transformers itself returns."""
+    ours = attention_scores(case.model, REPEATED)
+    patterns = case.alone(REPEATED, output_attentions=True).attentions
+    for layer, pattern in enumerate(patterns):
+        for kind, offset in kind_offsets(4).items():
+            theirs = pattern.diagonal(-offset, dim1=-2, dim2=-1).mean((0, 2))
+            torch.testing.assert_close(ours[kind][layer], theirs, **CLOSE)
+
+
+CHECKS: dict[str, Callable[[Tiny], None]] = {
+    "attribution of layers": attribution,
+    "of heads": heads,
+    "logit lens": lens,
+    "sweep of `resid_pre`": partial(sweep, "resid_pre"),
+    "sweep of `z`": partial(sweep, "z"),
+    "path patching": paths,
+    "head scores": scores,
+    "atlas, direct effects": atlas,
+}
+
+
+@torch.no_grad()
+def outcome(check: Callable[[Tiny], None], case: Tiny) -> tuple[str, str]:
+    """``agrees``, or ``refuses`` and why; an AssertionError where a helper is wrong.
+
+    Only what the helpers raise on purpose is a refusal.
+    """
+    try:
+        check(case)
+    except (NotImplementedError, ValueError) as error:
+        return "refuses", str(error)
+    return "agrees", ""
+
+
+def row(architecture: str) -> str:
+    """A line of the table."""
+    try:
+        case = tiny(architecture)
+    except RuntimeError as error:  # TransformerLens refuses to process its weights
+        reason = str(error).partition(":")[0]
+        return f"| {architecture} | cannot be loaded: {reason} |" + " |" * (len(CHECKS) - 1)
+    found = [outcome(check, case) for check in CHECKS.values()]
+    for result, reason in found:
+        assert result == "agrees" or len(reason) > 20, f"{architecture} refuses without a reason: {reason}"
+    return " | ".join([f"| {architecture}", *(result for result, _ in found)]) + " |"
+
+
+HEADER = """# What works on which architecture
+
+Written by `python -m tests.architectures`, and checked row by row by the tests: on a tiny random model of
+every architecture that TransformerLens adapts and transformers can build small, with norm weights that are
+not all ones. *agrees*: the helper gives what the model itself gives when it is run (direct effects, the last
+norm's scale frozen). *refuses*: it stops with an error that says why and what to do instead. Tiny models have
+no trained weights; a name is the architecture of a model's `config.json`.
+
+"""
+
+
+def table() -> str:
+    names = ["architecture", *CHECKS]
+    lines = [" | ".join(["|", *names]).replace("| |", "|", 1) + " |", "|" + " --- |" * len(names)]
+    lines += [row(architecture) for architecture in sorted(BUILT)]
+    rest = ["", "Not tried:", "", *(f"- {name}: {why}." for name, why in sorted(NOT_BUILT.items()))]
+    others = sorted(set(SUPPORTED_ARCHITECTURES) - set(CAUSAL))
+    rest += ["- No causal language model of transformers' own: " + ", ".join(others) + "."]
+    return HEADER + "\n".join(lines + rest) + "\n"
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    sys.stdout.write(str(TABLE.write_text(table(), encoding="utf-8")) + "\n")
