@@ -112,7 +112,12 @@ def demo(name: str = "Small_Demo") -> Demo:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"small-{number}"
     notebook.metadata.provenance = from_dict(
-        {"model": "small", "versions": {"plotly": "6.5.0"}, "source_sha256": ""}
+        {
+            "model": "small",
+            "weights": [{"model": "small", "dtype": "float32", "weights": "sha256 a1"}],
+            "versions": {"plotly": "6.5.0"},
+            "source_sha256": "",
+        }
     )
     made = Demo(name, notebook, "")
     made.resync()

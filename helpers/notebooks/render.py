@@ -30,7 +30,8 @@ from helpers.notebooks.checks import Settings, check_cells, check_text, read_set
 from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.problem import Problem
-from helpers.notebooks.provenance import folder_of_model, model_name, other_weights, stamp
+from helpers.notebooks.provenance import folder_of_model, model_name, stamp
+from helpers.notebooks.weights import other_weights
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
