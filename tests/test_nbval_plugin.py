@@ -12,8 +12,10 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from helpers.figure_json import PLOTLY
+from helpers.identity import files_identity
 from helpers.notebooks.outputs import PNG
 from tests.pictures import blank, striped
+from tests.tiny_models import tiny_llama_hf, tiny_tokenizer
 
 pytest_plugins = ["pytester"]
 
@@ -201,6 +203,27 @@ def test_notebooks_can_be_tested_side_by_side(
         ]
     )
     assert result.stdout.str().count("rendered with small") == 1
+
+
+def test_a_folder_called_like_the_stamped_model_is_compared_if_it_is_that_model(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By name alone, the outputs of two models would be compared."""
+    folders = [tmp_path / str(seed) / "twin" for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        tiny_llama_hf(seed=seed).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+    weights = [{"model": "twin", "dtype": "float32", "weights": files_identity(folders[0])}]
+    cells = [executed("print(2)", stream("1\n"))]
+    notebook = new_notebook(cells=cells, metadata={"provenance": {"model": "twin", "weights": weights}})
+    nbformat.write(notebook, project.path / "notebook.ipynb")
+    command = ["--nbval", "--nbval-current-env", "notebook.ipynb"]
+    monkeypatch.setenv("DEMO_MODEL", str(folders[0]))
+    project.runpytest(*command).assert_outcomes(failed=1)
+    monkeypatch.setenv("DEMO_MODEL", str(folders[1]))
+    result = project.runpytest(*command)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*notebook.ipynb (rendered with another twin: they are of sha256*"])
 
 
 # With the packages' __init__.py, all that another project would have to copy.

@@ -11,12 +11,14 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.figure_json import PLOTLY
+from helpers.identity import files_identity
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.notebooks import render
 from helpers.notebooks.checks import Settings
 from helpers.notebooks.page import to_html
 from helpers.notebooks.prose import LinkRules
 from helpers.notebooks.provenance import model_name, source_sha256
+from tests.tiny_models import tiny_llama_hf, tiny_tokenizer
 
 SOURCE = """\
 # %% [markdown]
@@ -269,3 +271,57 @@ def test_the_embedded_model_is_unpacked_before_the_kernel_starts(tmp_path, monke
     )
     render.execute(notebook, tmp_path, model, title="test")
     assert notebook.cells[0].outputs[0].data["text/plain"] == expected
+
+
+LOADING = "# %%\nfrom helpers.models import load_model\nmodel = load_model()\nprint('done')\n"
+
+
+@pytest.fixture
+def twins(tmp_path) -> list[str]:
+    """Two folders of one name, with models of other weights; as from_anywhere names them."""
+    folders = [tmp_path / "checkpoints" / str(seed) / "twin" for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        tiny_llama_hf(seed=seed).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+    return [str(folder) for folder in folders]
+
+
+def test_the_stamp_says_which_weights_the_kernel_loaded(source, tmp_path, twins):
+    source.write_text(LOADING)
+    for model in twins:
+        _, path = render.render(source, tmp_path / "out", model)
+        notebook = nbformat.read(path, 4)
+        loaded = {"model": "twin", "dtype": "float32", "weights": files_identity(Path(model))}
+        assert notebook.metadata.provenance.weights == [loaded]
+        assert [cell.source for cell in notebook.cells] == [LOADING.removeprefix("# %%\n").rstrip()]
+        assert str(tmp_path) not in path.read_text()
+
+
+def test_a_notebook_without_a_model_says_so(rendered):
+    assert nbformat.reads(rendered[1], 4).metadata.provenance.weights == []
+
+
+def test_two_folders_of_one_name_do_not_replace_each_other(source, settings, twins):
+    source.write_text(LOADING)
+    [path] = render.render_in_place(source, twins[0], settings)
+    before = path.read_text()
+    source.write_text(LOADING + "\n# %%\nraise RuntimeError('executed')\n")
+    with pytest.raises(
+        render.RefusedError, match=r"another model called twin: they are of sha256"
+    ) as no:
+        render.render_in_place(source, twins[1], settings)
+    assert f"move {path.parent} away" in str(no.value)
+    assert path.read_text() == before
+    source.write_text(LOADING)
+    assert render.render_in_place(source, twins[0], settings) == [path]
+
+
+def test_a_page_that_replaces_another_models_says_so(source, tmp_path, capsys, twins):
+    source.write_text(LOADING)
+    for model, said in [(twins[0], False), (twins[0], False), (twins[1], True), (EMBEDDED_MODEL, True)]:
+        notebook = tmp_path / "out" / "Tiny_Demo.ipynb"
+        capsys.readouterr()
+        if model == EMBEDDED_MODEL:
+            source.write_text("# %%\n1\n")
+        render.render(source, notebook.parent, model)
+        assert ("NOTE: " in capsys.readouterr().out) == said
