@@ -114,12 +114,22 @@ def links(markdown: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def anchors(markdown: str) -> set[str]:
     """What `#…` links within the text can point to: headings, and ids in HTML. In lower case."""
     headings = re.findall(r"^#+\s+(.*?)\s*#*$", markdown, re.MULTILINE)
-    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    slugs = {slug(heading) for heading in headings}
     plain = {heading.lower().replace(" ", "-") for heading in headings}
-    return slugs | plain | {anchor.lower() for anchor in _HTML_ANCHOR.findall(markdown)}
+    return slugs | plain | {anchor.lower() for anchor in html_anchors(markdown)}
+
+
+def html_anchors(html: str) -> list[str]:
+    """The ids and names in the tags of a text."""
+    return _HTML_ANCHOR.findall(html)
 
 
 def _web_fault(link: str, host: str, rules: LinkRules) -> str | None:

@@ -1,24 +1,25 @@
 """The demos as web pages: ``python -m helpers.notebooks.site``, or ``make site``, writes build/site.
 
 Sphinx with MyST-NB makes the pages, from the committed outputs. What is prepared for it here: notebooks
-whose figures run from scripts beside the page, links that lead back to the repository, an index, and
-the atlas page (atlas_page.py).
+whose figures run from scripts beside the page, an index, and the atlas page (atlas_page.py). Links and
+formulas are rewritten as Sphinx reads the pages (site_links.py, formulas.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from nbformat import NotebookNode
 from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as sphinx_build
@@ -29,10 +30,11 @@ from helpers.notebooks.checks import link_rules
 from helpers.notebooks.page import InteractiveOutputs, circuitsvis_script
 from helpers.notebooks.render import write_notebook
 
-_BADGE = re.compile(r"^\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)\s*$", re.MULTILINE)
 _COLUMNS = re.compile(r"\S {3,}\S")
 _WIDE = 105  # letters that fit beside each other on a desk
-_RELATIVE_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
+# MyST's own syntax, which is ordinary text for GitHub and JupyterLab.
+_NOT_IN_NOTEBOOKS = ["colon_fence", "front_matter", "myst_block_break", "myst_line_comment", "myst_role", "myst_target"]
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,8 @@ class Demo:
     notebook: NotebookNode
 
     @property
-    def _opening(self) -> list[str]:
-        """The paragraphs of the first cell, without badges."""
-        paragraphs = _BADGE.sub("", self.notebook.cells[0].source).split("\n\n")
-        return [text.strip() for text in paragraphs if text.strip()]
-
-    @property
     def title(self) -> str:
-        return self._opening[0].removeprefix("# ")
+        return read_opening(self).title
 
     @property
     def short_title(self) -> str:
@@ -60,7 +56,7 @@ class Demo:
     @property
     def promise(self) -> str:
         """The first paragraph, in one line."""
-        return " ".join(self._opening[1].split())
+        return read_opening(self).promise
 
     @property
     def name(self) -> str:
@@ -72,6 +68,53 @@ class Demo:
         """Its thumbnail, a PNG file, if there is one."""
         thumbnail = self.path.parent / "thumbnails" / f"{self.path.stem}.png"
         return thumbnail.read_bytes() if thumbnail.is_file() else None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The beginning of a demo's first cell.
+
+    `body`: what follows the title, in Markdown, without the paragraphs that are badges.
+    """
+
+    title: str
+    promise: str
+    body: str
+
+
+def read_opening(demo: Demo) -> Opening:
+    """Its title, its first paragraph, and the rest.
+
+    Raises:
+        ValueError: if the notebook does not begin with a title and a paragraph.
+    """
+    cells = demo.notebook.cells
+    lines = cells[0].source.splitlines() if cells and cells[0].cell_type == "markdown" else []
+    tokens = _MARKDOWN.parse("\n".join(lines))
+    blocks = [(tokens[i - 1], token) for i, token in enumerate(tokens) if token.type == "inline"]
+    paragraphs = [
+        inline for block, inline in blocks if block.type == "paragraph_open" and block.level == 0
+    ]
+    badges = [inline for inline in paragraphs if _is_badges(inline)]
+    promises = [inline for inline in paragraphs if inline not in badges]
+    if not promises or tokens[0].type != "heading_open" or tokens[0].tag != "h1":
+        raise ValueError(f"{demo.path} must begin with a `# title` and a paragraph for the index.")
+    dropped = {number for token in [tokens[0], *badges] for number in range(*(token.map or ()))}
+    body = "\n".join(line for number, line in enumerate(lines) if number not in dropped)
+    return Opening(blocks[0][1].content, " ".join(promises[0].content.split()), body.strip("\n"))
+
+
+def _is_badges(paragraph: Token) -> bool:
+    """Whether it is pictures that are links, and nothing else."""
+    inside = 0
+    for token in paragraph.children or []:
+        inside += token.nesting if token.type in ("link_open", "link_close") else 0
+        badge = token.type in ("link_open", "link_close", "softbreak") or (
+            inside and token.type == "image"
+        )
+        if not (badge or (token.type == "text" and not token.content.strip())):
+            return False
+    return True
 
 
 def read_demos(folder: Path, guide: str = "") -> list[Demo]:
@@ -91,9 +134,7 @@ def read_demos(folder: Path, guide: str = "") -> list[Demo]:
     if not demos:
         raise ValueError(f"No notebook in {folder}; run `make render` first.")
     for demo in demos:
-        opening = demo._opening if demo.notebook.cells else []
-        if len(opening) < 2 or not opening[0].startswith("# "):
-            raise ValueError(f"{demo.path} must begin with a `# title` and a paragraph for the index.")
+        read_opening(demo)
     return demos
 
 
@@ -121,30 +162,20 @@ def line_breaks(cell: NotebookNode) -> str | None:
     return "wrap-wide" if table else "wrap"
 
 
-def web_notebook(demo: Demo, repository: str, pages: Iterable[str]) -> NotebookNode:
-    """The notebook for Sphinx: interactive outputs, links instead of badges, no way out of the site.
+def web_notebook(demo: Demo, repository: str) -> NotebookNode:
+    """The notebook for Sphinx: interactive outputs, links instead of badges, code coloured as IPython's.
 
     Args:
         demo: the committed notebook, which is left as it is.
         repository: owner/name.
-        pages: file names of all notebooks on the site; other relative links lead to the repository.
     """
     notebook, _ = InteractiveOutputs().preprocess(copy.deepcopy(demo.notebook), {})
-    first = notebook.cells[0]
-    title, _, rest = _BADGE.sub("", first.source).partition("\n")
-    first.source = f"{title}\n\n{links_line(demo, repository)}\n{rest}"
-    known = set(pages)
-
-    def absolute(match: re.Match[str]) -> str:
-        path = match[1]
-        if path.partition("#")[0] in known:
-            return path
-        return f"https://github.com/{repository}/blob/main/{os.path.normpath(f'demos/{path}')}"
-
+    opening = read_opening(demo)
+    notebook.cells[0].source = f"# {opening.title}\n\n{links_line(demo, repository)}\n\n{opening.body}"
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata["myst"] = {"disable_syntax": _NOT_IN_NOTEBOOKS}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _RELATIVE_LINK.sub(absolute, cell.source)
-        elif tag := line_breaks(cell):
+        if cell.cell_type == "code" and (tag := line_breaks(cell)):
             cell.metadata.setdefault("tags", []).append(tag)
     return notebook
 
@@ -172,10 +203,9 @@ def index(pages: Sequence[Demo | AtlasPage], repository: str) -> str:
 
 def stage(demos: list[Demo], atlas: AtlasPage | None, repository: str, source: Path) -> None:
     """Write everything that Sphinx reads into an empty folder."""
-    notebooks = [demo.path.name for demo in demos]
     (source / "thumbnails").mkdir(parents=True)
     for demo in demos:
-        write_notebook(source / demo.path.name, web_notebook(demo, repository, notebooks))
+        write_notebook(source / demo.path.name, web_notebook(demo, repository))
     if atlas:
         (source / f"{atlas.name}.md").write_text(atlas.markdown(repository), encoding="utf-8")
     pages: list[Demo | AtlasPage] = [*demos, atlas] if atlas else [*demos]
@@ -210,7 +240,9 @@ def build(demos: Path, config: Path, out: Path, repository: str, guide: str = ""
         for name, script in scripts.items():
             (work / "config" / "static" / name).write_text(script, encoding="utf-8")
         folders = ["-c", work / "config", "-d", work / "doctrees", work / "source", work / "html"]
-        if sphinx_build(["-b", "html", "-W", "--keep-going", "-q", *map(str, folders)]):
+        settings = {"demos_repository": repository, "demos_folder": demos.resolve()}
+        defined = [f"-D{name}={value}" for name, value in settings.items()]
+        if sphinx_build(["-b", "html", "-W", "--keep-going", "-q", *defined, *map(str, folders)]):
             raise RuntimeError(f"Sphinx could not make {out} without a warning; see above.")
         shutil.rmtree(out, ignore_errors=True)
         (work / "html").replace(out)

@@ -9,16 +9,29 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
-from sphinx.writers.html5 import HTML5Translator
 
 project = "Find a circuit"
-extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
+extensions = [
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "helpers.notebooks.formulas",
+    "helpers.notebooks.site_links",
+]
 nb_execution_mode = "off"
-myst_enable_extensions = ["colon_fence", "dollarmath"]
-myst_heading_anchors = 4
-suppress_warnings = ["mystnb.unknown_mime_type"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 6
+# What GitHub and JupyterLab show without a word is no reason to make no pages.
+suppress_warnings = [
+    "misc.highlighting_failure",  # code that is no code of its language is shown all the same
+    "myst.directive_unknown",
+    "myst.duplicate_def",
+    "myst.header",  # a level of headings left out
+    "myst.strikethrough",
+    "mystnb.unknown_mime_type",
+    "ref.footnote",
+]
 
 html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}
@@ -44,16 +57,6 @@ copybutton_selector = ".cell_input div.highlight pre"
 html_math_renderer = "mathml"
 
 
-def _inline_mathml(writer: HTML5Translator, node: nodes.math) -> None:
-    writer.body.append(tex2mathml(node.astext()))
-    raise nodes.SkipNode
-
-
-def _display_mathml(writer: HTML5Translator, node: nodes.math_block) -> None:
-    writer.body.append(tex2mathml(node.astext(), as_block=True))
-    raise nodes.SkipNode
-
-
 def _page_scripts(app: Sphinx, page: str, template: str, context: Any, doctree: nodes.document) -> None:
     """What one page needs and the others do not.
 
@@ -69,5 +72,4 @@ def _page_scripts(app: Sphinx, page: str, template: str, context: Any, doctree: 
 
 
 def setup(app: Sphinx) -> None:
-    app.add_html_math_renderer("mathml", (_inline_mathml, None), (_display_mathml, None))  # type: ignore[arg-type]
     app.connect("html-page-context", _page_scripts)
