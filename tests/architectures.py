@@ -34,7 +34,6 @@ from helpers.logit_diff import (
 )
 from helpers.patching import patch_sweep
 from helpers.path_patching import path_patch_sweep
-from helpers.readout import final_readout
 from tests.tiny_models import VOCAB, bridge
 
 TABLE = Path(__file__).parents[1] / "helpers" / "ARCHITECTURES.md"
@@ -325,7 +324,9 @@ def row(architecture: str) -> str:
         return f"| {architecture} | cannot be loaded: {reason} |" + " |" * (len(CHECKS) - 1)
     found = [outcome(check, case) for check in CHECKS.values()]
     for result, reason in found:
-        assert result == "agrees" or len(reason) > 20, f"{architecture} refuses without a reason: {reason}"
+        assert result == "agrees" or len(reason) > 20, (
+            f"{architecture} refuses without a reason: {reason}"
+        )
     return " | ".join([f"| {architecture}", *(result for result, _ in found)]) + " |"
 
 

@@ -20,7 +20,6 @@ from helpers.notebooks.kernel import how_it_ended
 from helpers.notebooks.outputs import compare_outputs
 from helpers.notebooks.pictures import PNG
 from tests.pictures import blank, striped
-from tests.tiny_models import tiny_llama_hf, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,6 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.figure_json import PLOTLY
-from helpers.identity import files_identity
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.notebooks import render
 from helpers.notebooks.checks import Settings

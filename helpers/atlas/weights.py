@@ -123,7 +123,9 @@ OV_SCORES = (copying_rank, copying_top5, suppression_top5)
 @torch.no_grad()
 def ov_eigenvalues(model: TransformerBridge) -> Measured:
     """:func:`ov_eigenvalue` of every head; one sample, as it is exact."""
-    unembed_embed = unembedding(model).float() @ model.W_E.float().to(model.W_U.device)  # d_model d_model
+    unembed_embed = unembedding(model).float() @ model.W_E.float().to(
+        model.W_U.device
+    )  # d_model d_model
     rows = []
     for block in model.blocks:
         w_o = block.attn.W_O.float()

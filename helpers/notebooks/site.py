@@ -33,7 +33,14 @@ from helpers.notebooks.render import write_notebook
 _COLUMNS = re.compile(r"\S {3,}\S")
 _WIDE = 105  # letters that fit beside each other on a desk
 # MyST's own syntax, which is ordinary text for GitHub and JupyterLab.
-_NOT_IN_NOTEBOOKS = ["colon_fence", "front_matter", "myst_block_break", "myst_line_comment", "myst_role", "myst_target"]
+_NOT_IN_NOTEBOOKS = [
+    "colon_fence",
+    "front_matter",
+    "myst_block_break",
+    "myst_line_comment",
+    "myst_role",
+    "myst_target",
+]
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
