@@ -26,18 +26,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.embedded import sha256
 from helpers.model_folder import weight_files
-
-if TYPE_CHECKING:  # it takes seconds to import, and files can be told without it
-    from transformer_lens.hook_points import HookPoint
-    from transformer_lens.model_bridge import TransformerBridge
 
 # How load_model rewrites weights. It follows from the model whether W_Q W_K are refactored as well.
 PROCESSING = {
@@ -175,13 +173,9 @@ def untold(model: TransformerBridge) -> str | None:
 def _has_hooks(module: nn.Module) -> bool:
     """Whether somebody put a hook here; libraries put their own, which change nothing."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    if _is_hook_point(module):  # what it is given it wraps
-        hooks = [handle.user_hook for handle in cast("HookPoint", module).fwd_hooks]
+    if isinstance(module, HookPoint):  # what it is given it wraps
+        hooks = [handle.user_hook for handle in module.fwd_hooks]
     return any(not _origin(hook).startswith(_LIBRARIES) for hook in hooks)
-
-
-def _is_hook_point(module: nn.Module) -> bool:
-    return type(module).__name__ == "HookPoint"
 
 
 def _origin(hook: Any) -> str:
@@ -195,7 +189,7 @@ def memory_hash(model: TransformerBridge) -> str:
     kinds = [
         (name, type(module).__qualname__)
         for name, module in model.named_modules()
-        if not _is_hook_point(module)
+        if not isinstance(module, HookPoint)
     ]
     return _hash(
         {
@@ -296,6 +290,14 @@ def tokenizer_identity(model: TransformerBridge, texts: Sequence[str]) -> str | 
         "texts": [model.to_tokens(text)[0].tolist() for text in texts],
     }
     return f"sha256 {_hash(content)}"
+
+
+def short(identity: str | None) -> str:
+    """An identity as a sentence names it."""
+    if identity is None:
+        return "unknown"
+    kind, _, digest = identity.rpartition(" ")
+    return f"{kind} {digest[:12]}…"
 
 
 def _digests(tensors: Iterable[tuple[str, Tensor]]) -> list[tuple[str, str]]:

@@ -30,11 +30,3 @@ def fold_cell(text: str, width: int) -> list[str]:
     """A table cell's text in lines of at most ``width`` characters; one longer word stands alone."""
     lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     return lines or [""]
-
-
-def short_identity(identity: str | None) -> str:
-    """An identity as a sentence names it."""
-    if identity is None:
-        return "unknown"
-    kind, _, digest = identity.rpartition(" ")
-    return f"{kind} {digest[:12]}…"
