@@ -79,8 +79,8 @@ def logit_diff_directions(
     It is the right answer's column of the unembedding minus the wrong one's. The unembedding bias of
     the two answers is not a direction and not included: it belongs to no component. It cancels in the
     average over a batch in which each answer is right as often as wrong. What a model does between the
-    residual stream and this input, or to its logits (a norm's weight, a scale), is not part of it either:
-    :func:`residual_stack_to_logit_diff` adds it. In float32 also for a model in half precision.
+    residual stream and this input, or to its logits (a norm's weight, a scale), is not part of it
+    either: :func:`residual_stack_to_logit_diff` adds it. In float32 also for a model in half precision.
     """
     right, wrong = in_float(model.tokens_to_residual_directions(answer_tokens)).unbind(1)
     return right - wrong

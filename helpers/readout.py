@@ -2,12 +2,12 @@
 
 In most models the last norm divides by a scale and the unembedding is linear, with nothing in between or
 after. In some the norm keeps a weight of its own (OLMo 2, GLM 4, Nemotron), logits are multiplied by a
-number (Granite) or squashed (Gemma 2); and in some a layer adds something else to the stream than what its
-hook shows (scaled by a number in Granite, normalised in OLMo 2 and Gemma 2). What follows from that is said
-here and used wherever a residual stream is turned into logits.
+number (Granite) or squashed (Gemma 2); and in some a layer adds something else to the stream than what
+its hook shows (scaled by a number in Granite, normalised in OLMo 2 and Gemma 2). What follows from that
+is said here and used wherever a residual stream is turned into logits.
 
-What is assumed of a model is checked once, on a run of a few tokens: parts of that run's final stream are
-read out as direct logit attribution does, and must come to the model's own logits.
+What is assumed of a model is checked once, on a run of a few tokens: parts of that run's final stream
+are read out as direct logit attribution does, and must come to the model's own logits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSTEAD = "Patching and ablation, which run the model itself, say what a compon
 
 @dataclass(frozen=True)
 class Readout:
-    """What a model does to logits after unembedding, and whether parts of its stream are what hooks show.
+    """What a model does to unembedded logits, and whether parts of its stream are what hooks show.
 
     A fault is a clause that says how they are not; None if they are.
 
@@ -74,7 +74,7 @@ def final_readout(model: TransformerBridge) -> Readout:
 
 
 def linear_readout(model: TransformerBridge) -> Readout:
-    """As :func:`final_readout`, of a model whose logits are linear in the final stream, its scale frozen.
+    """As :func:`final_readout`, if logits are linear in the final stream, its scale frozen.
 
     Raises:
         NotImplementedError: if they are capped, and as :func:`final_readout`.
@@ -97,7 +97,8 @@ def check_heads(model: TransformerBridge) -> None:
     readout = linear_readout(model)
     if fault := readout.layers_fault or readout.heads_fault:
         raise NotImplementedError(
-            f"In {_called(model)} {fault}, so there is no direct effect of a head to read off. {_INSTEAD}"
+            f"In {_called(model)} {fault}, so there is no direct effect of a head to read off. "
+            f"{_INSTEAD}"
         )
 
 
@@ -157,10 +158,10 @@ def check_parts(stack: Float[Tensor, "component batch d_model"], cache: Activati
         sites += ("resid_mid", "attn_out", "mlp_out", "embed", "pos_embed")
     if not _are_cached(stack, cache, sites):
         raise NotImplementedError(
-            f"In {_called(cache.model)} {fault}, so parts of the stream are not what they seem, and their "
-            f"attribution may be wrong. Give vectors that this run's cache has ({', '.join(sites)}) at the "
-            "last position, keep those sites in the cache, and add or subtract their values instead. "
-            f"{_INSTEAD}"
+            f"In {_called(cache.model)} {fault}, so parts of the stream are not what they seem, and "
+            "their attribution may be wrong. Give vectors that this run's cache has "
+            f"({', '.join(sites)}) at the last position, keep those sites in the cache, and add or "
+            f"subtract their values instead. {_INSTEAD}"
         )
 
 
@@ -206,9 +207,9 @@ def _measure(model: TransformerBridge) -> Readout:
         ours, normed = _read_out(model, final, cache)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise NotImplementedError(
-            f"{_called(model)} has no residual stream, last norm and unembedding in the places where this "
-            f"project looks for them ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Choose a "
-            "decoder of the usual kind."
+            f"{_called(model)} has no residual stream, last norm and unembedding in the places where "
+            f"this project looks for them ({type(error).__name__}: {str(error).partition(chr(10))[0]}). "
+            "Choose a decoder of the usual kind."
         ) from error
     logits = in_float(logits)
     cap = max(0.0, model.cfg.output_logits_soft_cap or 0.0)
@@ -217,10 +218,11 @@ def _measure(model: TransformerBridge) -> Readout:
     for way in (ours, normed):
         if not _close(readout.finish(way), logits.to(way), tolerance):
             raise NotImplementedError(
-                f"In {_called(model)} the final residual stream, its last norm ({type(model.ln_final).__name__}"
-                f" around {type(model.ln_final.original_component).__name__}) and the unembedding do not give "
-                "the model's logits: it does more between its last block and its logits, or after unembedding, "
-                f"than a norm, a linear map, a number and a soft cap. {_INSTEAD}"
+                f"In {_called(model)} the final residual stream, its last norm "
+                f"({type(model.ln_final.original_component).__name__}) and the unembedding do not give "
+                "the model's logits: it does more between its last block and its logits, or after "
+                "unembedding, than a norm, a linear map, a number and a soft cap. "
+                f"{_INSTEAD}"
             )
     faults = _layers_fault(model, cache, tolerance), _heads_fault(model, cache, tolerance)
     return Readout(readout.scale, cap, *faults)
@@ -312,7 +314,7 @@ def _heads_fault_of(
     model: TransformerBridge, cache: ActivationCache, layer: int, tolerance: float
 ) -> str | None:
     names = get_act_name("z", layer), get_act_name("attn_out", layer)
-    z, written = (cache[name] if name in cache else None for name in names)
+    z, written = (cache[name] if name in cache else None for name in names)  # noqa: SIM401
     block = getattr(model.blocks[layer], "attn", None)
     w_o = getattr(block, "W_O", None)
     if z is None or written is None or w_o is None or z.ndim != 4 or w_o.ndim != 3:

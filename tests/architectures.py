@@ -1,7 +1,7 @@
-"""A tiny model of every architecture that TransformerLens adapts, and what this project's helpers do with it.
+"""A tiny model of every architecture that TransformerLens adapts, and what the helpers do with it.
 
-``python -m tests.architectures`` writes the table ``helpers/ARCHITECTURES.md``; the tests check it row by
-row. A model agrees where a helper gives what the model itself gives, by an oracle that runs the model.
+``python -m tests.architectures`` writes the table ``helpers/ARCHITECTURES.md``; the tests check it row
+by row. A model agrees where a helper gives what the model itself gives, by an oracle that runs it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def hooked(model: TransformerBridge, tokens: Tensor, hooks: dict[str, Callable])
 
 
 def biases(model: TransformerBridge) -> Tensor:
-    """What belongs to no component: the logit differences of a stream that is zero, its scale being 1."""
+    """What belongs to no component: logit differences of a stream that is zero, its scale being 1."""
     width = {"device": model.cfg.device, "dtype": torch.float32}
     nothing = torch.zeros(*TOKENS.shape, model.cfg.d_model, **width)
     return through_the_end(model, nothing, torch.ones(*TOKENS.shape, 1))
@@ -190,7 +190,7 @@ def lens(case: Tiny) -> None:
 
 
 def direct_effect(model: TransformerBridge, layer: int, head: int) -> Tensor:
-    """What the end of the model reads in what a head adds to attn_out, which is found by silencing it."""
+    """What the end of the model reads in what a head adds to attn_out, found by silencing it."""
     _, cache = model.run_with_cache(TOKENS)
     written: dict[str, Tensor] = {}
 
@@ -235,7 +235,7 @@ def atlas(case: Tiny) -> None:
 
 
 def sweep(site: str, case: Tiny) -> None:
-    """A head's output or a stream from another run, layer by layer, against the whole model run again."""
+    """A head's output or a stream of another run, layer by layer, against the whole model run again."""
     model = case.model
     metric = LogitDiff(ANSWERS, per_prompt=True)
     ours = patch_sweep(model, TOKENS, SOURCE, site, metric, by_position=False)
@@ -255,7 +255,7 @@ def sweep(site: str, case: Tiny) -> None:
 
 
 def paths(case: Tiny) -> None:
-    """A head of the first layer heard by the values of one in the last, in two whole runs of the model."""
+    """A head of the first layer heard by the values of one in the last, in two whole runs."""
     model, layer, head = case.model, case.model.cfg.n_layers - 1, 1
     metric = LogitDiff(ANSWERS, per_prompt=True)
     ours = path_patch_sweep(model, TOKENS, SOURCE, (layer, head), "v", metric)[0, 1]
@@ -332,11 +332,11 @@ def row(architecture: str) -> str:
 
 HEADER = """# What works on which architecture
 
-Written by `python -m tests.architectures`, and checked row by row by the tests: on a tiny random model of
-every architecture that TransformerLens adapts and transformers can build small, with norm weights that are
-not all ones. *agrees*: the helper gives what the model itself gives when it is run (direct effects, the last
-norm's scale frozen). *refuses*: it stops with an error that says why and what to do instead. Tiny models have
-no trained weights; a name is the architecture of a model's `config.json`.
+Written by `python -m tests.architectures`, and checked row by row by the tests: on a tiny random model
+of every architecture that TransformerLens adapts and transformers can build small, with norm weights
+that are not all ones. *agrees*: the helper gives what the model itself gives when it is run (direct effects,
+the last norm's scale frozen). *refuses*: it stops with an error that says why and what to do instead.
+Tiny models have no trained weights; a name is the architecture of a model's `config.json`.
 
 """
 
