@@ -335,7 +335,7 @@ HEADER = """# What works on which architecture
 Written by `python -m tests.architectures`, and checked row by row by the tests: on a tiny random model
 of every architecture that TransformerLens adapts and transformers can build small, with norm weights
 that are not all ones. *agrees*: the helper gives what the model itself gives when it is run (direct
-effects, the last norm's scale frozen). *refuses*: it stops with an error that says why and what to do instead.
+effects, the last norm's scale frozen). *refuses*: it stops with an error that says why and what to do.
 Tiny models have no trained weights; a name is the architecture of a model's `config.json`.
 
 """
