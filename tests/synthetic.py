@@ -117,8 +117,9 @@ def demo(name: str = "Small_Demo", model: str = "small") -> Demo:
     notebook = new_notebook(cells=cells())
     for number, cell in enumerate(notebook.cells):
         cell.id = f"small-{number}"
+    weights = [{"model": model, "dtype": "float32", "weights": "tensors sha256 " + "0" * 64}]
     notebook.metadata.provenance = from_dict(
-        {"model": model, "versions": {"plotly": "6.5.0"}, "source_sha256": ""}
+        {"model": model, "weights": weights, "versions": {"plotly": "6.5.0"}, "source_sha256": ""}
     )
     made = Demo(name, notebook, "")
     made.resync()

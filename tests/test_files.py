@@ -11,7 +11,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from tests.gpt2_shape import move_into_cache
 from tests.test_render import SOURCE
 from tests.test_silent_hub import NAME, SilentHub
 
-FOLDER = f"smollm2-135m-{version(embedded.PACKAGE)}"
+FOLDER = f"smollm2-135m-{embedded.sha256(embedded._installed_gguf_folder() / embedded.GGUF_FILE)[:16]}"
 
 # The model that is "unpacked" is a few bytes, or some megabytes; nothing else of the way is changed.
 UNPACK = """

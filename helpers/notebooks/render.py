@@ -27,7 +27,7 @@ import nbformat
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode
+from nbformat import NotebookNode, ValidationError
 from tqdm import tqdm
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
@@ -212,7 +212,10 @@ def _holds_other(path: Path, model: str) -> str | None:
     """Whose outputs a notebook holds, if they are not known to be this model's."""
     if not path.exists():
         return None
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, ValidationError):  # damaged: nobody's outputs, made again
+        return None
     before, ours = notebook.metadata.get("provenance", {}).get("model"), model_name(model)
     if before is None:
         return None
