@@ -10,16 +10,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from itertools import zip_longest
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from helpers.wording import COLUMNS, fold_cell
-
-GAP = "  "
 
 
 @cache
@@ -69,27 +65,13 @@ def _lookup(record: Mapping[str, Any], name: str) -> Any:
     return record[name]
 
 
-def beside_published(rows: Mapping[str, tuple[object, object]], model_name: str) -> str:
-    """A plain-text table with this run's values beside GPT-2 small's published ones.
-
-    Long cells are folded, so that the table is no wider than what GitHub shows.
+def beside_published(rows: Mapping[str, tuple[object, object]], model_name: str) -> pd.DataFrame:
+    """A table with this run's values beside GPT-2 small's published ones.
 
     Args:
-        rows: what was measured, to (this run's value, the published value). Floats are printed with
-            three decimals, everything else as it is.
+        rows: what was measured, to (this run's value, the published value): numbers or text.
         model_name: heads the column of this run.
     """
-    what_width = max(len(what) for what in rows)
-    width = (COLUMNS - what_width - 2 * len(GAP)) // 2
-    cells = [(what, *(fold_cell(_cell(value), width) for value in pair)) for what, pair in rows.items()]
-    cells.insert(0, ("", ["this run", f"({model_name})"], ["GPT-2 small", "(published)"]))
-    lines = [line for row in cells for line in zip_longest([row[0]], *row[1:], fillvalue="")]
-    widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    return "\n".join(
-        f"{what:<{widths[0]}}{GAP}{ours:>{widths[1]}}{GAP}{theirs:>{widths[2]}}"
-        for what, ours, theirs in lines
-    )
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    columns = [f"this run ({model_name})", "GPT-2 small (published)"]
+    table = pd.DataFrame(list(rows.values()), index=list(rows), columns=columns, dtype=object)
+    return table.infer_objects()

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
+from typing import Protocol
 
 # GitHub cuts what is much longer, in outputs and in code.
 COLUMNS = 100
+
+
+class Head(Protocol):
+    """An attention head and a value measured for it, as :class:`helpers.head_scores.Head`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> float: ...
 
 
 def say(text: str) -> None:
@@ -26,7 +38,12 @@ def _folded(line: str) -> str:
     )
 
 
-def fold_cell(text: str, width: int) -> list[str]:
-    """A table cell's text in lines of at most ``width`` characters; one longer word stands alone."""
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    return lines or [""]
+def listing(heads: Iterable[Head]) -> str:
+    """Names and values of heads, such as ``L0H1 +0.500, L1H0 -0.200``, that no line break parts."""
+    return ", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:+.3f}" for head in heads)
+
+
+def enumerated(names: Iterable[str], none: str = "none") -> str:
+    """``a``, ``a and b`` or ``a, b and c``; for an empty list, ``none``."""
+    *others, last = list(names) or [none]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -132,6 +132,7 @@ def repository(root: Path) -> Path:
     folder.mkdir()
     (root / "README.md").write_text("# Demos\n\n[The demo](demos/Small_Demo.ipynb)\n")
     settings = '[tool.demos]\nrepository = "somebody/demos"\nhosts = ["github.com"]\nmodel = "small"\n'
+    settings += "longest_cell = 25\n"
     (root / "pyproject.toml").write_text(settings)
     demo().write(folder)
     return folder

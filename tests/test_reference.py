@@ -13,7 +13,6 @@ from helpers.reference import (
     published_line,
     published_value,
 )
-from helpers.wording import COLUMNS
 
 
 def test_it_says_where_it_comes_from():
@@ -54,19 +53,12 @@ def test_the_papers_classes_fit_the_record():
 
 
 def test_table():
-    table = beside_published({"a": (1.234, -5.0), "heads": ("L1H2", 3)}, "tiny").splitlines()
-    assert [line.split() for line in table[2:]] == [["a", "1.234", "-5.000"], ["heads", "L1H2", "3"]]
-    assert table[0].split() == ["this", "run", "GPT-2", "small"]
-    assert table[1].split() == ["(tiny)", "(published)"]
-    assert len({len(line) for line in table}) == 1, "columns line up"
+    table = beside_published({"a": (1.234, -5.0), "heads": ("L1H2", 3)}, "tiny")
+    assert table.columns.tolist() == ["this run (tiny)", "GPT-2 small (published)"]
+    assert table.loc["a"].tolist() == [1.234, -5.0]
+    assert table.loc["heads"].tolist() == ["L1H2", 3]
 
 
-def test_a_wide_table_is_folded():
-    heads = ", ".join(f"L{layer}H12 +1.234" for layer in range(10, 20))
-    table = beside_published({"strongest": (heads, "none"), "all": (1.0, 2.0)}, "tiny").splitlines()
-    assert max(len(line) for line in table) <= COLUMNS
-    assert len({len(line) for line in table}) == 1
-    assert [word for line in table[2:] for word in line.split()][:4] == [
-        "strongest", "L10H12", "+1.234,", "L11H12",
-    ]  # fmt: skip
-    assert table[-1].split() == ["all", "1.000", "2.000"]
+def test_a_table_of_numbers_can_be_computed_with():
+    table = beside_published({"a": (1.5, 1.0), "b": (2.0, 4.0)}, "tiny")
+    assert (table["this run (tiny)"] - table["GPT-2 small (published)"]).tolist() == [0.5, -2.0]

@@ -47,7 +47,7 @@ attention_patterns([[[1.0, 0.0], [0.25, 0.75]]], tokens=["a", "b"], names=["L0H0
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(LinkRules(tmp_path, "somebody/demos", frozenset()), EMBEDDED_MODEL)
+    return Settings(LinkRules(tmp_path, "somebody/demos", frozenset()), EMBEDDED_MODEL, longest_cell=25)
 
 
 @pytest.fixture
@@ -195,6 +195,7 @@ def test_the_command_says_what_it_refused(source, tmp_path, monkeypatch):
     config = tmp_path / "settings.toml"
     config.write_text(
         '[tool.demos]\nrepository = "somebody/demos"\nhosts = []\nmodel = "smollm2-135m"\n'
+        "longest_cell = 25\n"
     )
     source.write_text("# %% [markdown]\n# It drops to 2.99.\n")
     command = ["render", "--in-place", "--config", str(config), str(source)]

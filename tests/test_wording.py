@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.wording import COLUMNS, fold_cell, say
+from helpers.head_scores import Head
+from helpers.wording import COLUMNS, enumerated, listing, say
 
 
 def said(text: str, capsys) -> list[str]:
@@ -33,6 +34,15 @@ def test_a_word_is_never_broken(capsys):
     assert said(f"one {word} two", capsys) == ["one", word, "two"]
 
 
-def test_cells():
-    assert fold_cell("L1H2 +0.5, L3H4 -0.5", 11) == ["L1H2 +0.5,", "L3H4 -0.5"]
-    assert fold_cell("", 10) == [""]
+def test_listing():
+    heads = [Head(9, 9, 3.0), Head(10, 7, -1.95)]
+    assert listing(heads) == "L9H9\N{NO-BREAK SPACE}+3.000, L10H7\N{NO-BREAK SPACE}-1.950"
+    assert listing([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], "none"), (["a"], "a"), (["a", "b"], "a and b"), (iter("abc"), "a, b and c")],
+)
+def test_enumerated(names, text):
+    assert enumerated(names) == text

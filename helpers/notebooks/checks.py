@@ -6,6 +6,7 @@ Prints a line for each problem and exits with 1 if there is one. Settings, in py
     repository = "owner/name"            # what badges and Colab links must name
     hosts = ["arxiv.org", "github.com"]  # where other links may go
     model = "smollm2-135m"               # whose outputs the notebooks beside their scripts hold
+    longest_cell = 25                    # lines of code, empty ones not counted
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from helpers.notebooks.cells import cell_lengths, check_lengths
 from helpers.notebooks.hygiene import (
     check_figures,
     check_format,
@@ -27,6 +29,7 @@ from helpers.notebooks.hygiene import (
     check_width,
     local_names,
     parse_notebook,
+    read_notebook,
 )
 from helpers.notebooks.interaction import check_interaction
 from helpers.notebooks.pairing import (
@@ -49,10 +52,15 @@ else:
 
 @dataclass(frozen=True)
 class Settings:
-    """`model`: the one whose outputs stand in the notebooks beside their scripts."""
+    """What a repository's pyproject.toml asks for.
+
+    `model`: the one whose outputs stand in the notebooks beside their scripts.
+    `longest_cell`: how many lines a code cell may have.
+    """
 
     links: LinkRules
     model: str
+    longest_cell: int
 
 
 def _table(pyproject: Path) -> dict[str, Any]:
@@ -68,7 +76,8 @@ def link_rules(pyproject: Path) -> LinkRules:
 
 def read_settings(pyproject: Path) -> Settings:
     """The settings under [tool.demos]. Raises KeyError if one is missing."""
-    return Settings(link_rules(pyproject), _table(pyproject)["model"])
+    table = _table(pyproject)
+    return Settings(link_rules(pyproject), table["model"], table["longest_cell"])
 
 
 def check_markdown(
@@ -92,6 +101,7 @@ def check_cells(path: Path, notebook: NotebookNode, settings: Settings) -> list[
     return [
         *check_switches(name, notebook),
         *check_interaction(name, notebook),
+        *check_lengths(name, notebook, settings.longest_cell),
         *check_markdown(path, markdown, settings.links, name),
         *(problem for i, text in code for problem in check_install(name, text, settings.links, i)),
     ]
@@ -198,6 +208,8 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("pyproject.toml"))
     options = parser.parse_args()
     problems = check_paths(options.paths, read_settings(options.config), local_names())
+    for notebook in sorted(path for folder in options.paths for path in folder.glob("*.ipynb")):
+        print(f"{notebook.stem}: {cell_lengths(read_notebook(notebook))}")
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in {', '.join(str(path) for path in options.paths)}")

@@ -168,7 +168,9 @@ _NOT_OURS = "Tokenized prompt: "
 
 
 def _printed(output: NotebookNode) -> str:
-    return output.get("text", "") or output.get("data", {}).get("text/plain", "")
+    """The text that GitHub shows of an output: none where there is HTML, whose cells it breaks."""
+    data = output.get("data", {})
+    return output.get("text", "") or ("" if "text/html" in data else data.get("text/plain", ""))
 
 
 def check_width(name: str, notebook: NotebookNode) -> list[Problem]:

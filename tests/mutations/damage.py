@@ -629,3 +629,9 @@ def _(demo: Demo) -> Iterator[Edit]:
 def _(demo: Demo) -> Iterator[Edit]:
     line = "\nrepository = 'https://github.com/somebody/fork'"
     yield from _both_files(demo, lambda cell: put(cell, "source", cell.source + line))
+
+
+@damage("a code cell that nobody would copy", by="are allowed")
+def _(demo: Demo) -> Iterator[Edit]:
+    lines = "\n" + "\n".join(f"number_{i} = {i}" for i in range(100))
+    yield from _both_files(demo, lambda cell: put(cell, "source", cell.source + lines))
