@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.readout import in_float
@@ -137,3 +138,29 @@ def attention_scores(
         fwd_hooks=[(lambda name: name.endswith("pattern"), score_pattern)],
     )
     return scores
+
+
+def attention_between(
+    cache: ActivationCache, destinations: Int[Tensor, " batch"], sources: Int[Tensor, " batch"]
+) -> Float[Tensor, "layer head"]:
+    """Attention of every head from one position of each prompt to another, averaged over the prompts.
+
+    Args:
+        cache: with the attention patterns of all layers.
+        destinations: the position that attends, in each prompt.
+        sources: the position that is attended to, in each prompt.
+
+    Raises:
+        ValueError: if there is not one position of either kind for each prompt of the run.
+    """
+    model = cache.model
+    batch = cache["pattern", 0].shape[0]
+    if not (destinations.shape == sources.shape == (batch,)):
+        raise ValueError(
+            f"Expected one destination and one source for each of the {batch} prompts; got "
+            f"{tuple(destinations.shape)} and {tuple(sources.shape)}."
+        )
+    rows = torch.arange(batch)
+    patterns = (cache["pattern", layer] for layer in range(model.cfg.n_layers))
+    chosen = [pattern[rows, :, destinations.cpu(), sources.cpu()] for pattern in patterns]
+    return torch.stack([in_float(attention).mean(0) for attention in chosen])

@@ -12,9 +12,9 @@ not (Gemma 2 normalises what attention writes).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
+from helpers.head_scores import Head, top_heads
 from helpers.progress import progress_bar
 from helpers.replay import (
     Activations,
@@ -41,6 +42,41 @@ from helpers.replay import (
     run_base,
     unpatched_metric,
 )
+
+
+class Path(NamedTuple):
+    """What an earlier head tells an input of a later one.
+
+    ``sender`` carries the effect as its value; ``through`` is "query", "key" or "value".
+    """
+
+    sender: Head
+    through: str
+    receiver: Head
+
+
+def strongest_paths(
+    effects: Mapping[str, Float[Tensor, "layer head"]],
+    receiver: Head,
+    count: int = 4,
+    *,
+    at_least: float = 0.0,
+) -> list[Path]:
+    """The direct paths into a head of largest effect, strongest first.
+
+    Args:
+        effects: for each input of the receiver ("query", "key", "value"), the effect of each sender.
+        receiver: the head that hears.
+        count: how many paths at most.
+        at_least: the size that a path must have, without sign.
+    """
+    paths = [
+        Path(sender, through, receiver)
+        for through, values in effects.items()
+        for sender in top_heads(values, min(count, values.numel()), by_size=True)
+        if abs(sender.value) >= at_least
+    ]
+    return sorted(paths, key=lambda path: -abs(path.sender.value))[:count]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 
 from helpers.head_scores import (
     Head,
+    attention_between,
     attention_scores,
     diagonal_score,
     kind_offsets,
@@ -96,3 +97,18 @@ def test_top_heads():
     assert top_heads(values, 1)[0].name == "L1H0"
     with pytest.raises(ValueError, match="count 5"):
         top_heads(values, 5)
+
+
+@pytest.mark.parametrize("build", [tiny_gpt2, tiny_llama])
+def test_attention_between_positions_of_each_prompt(build):
+    model = build()
+    tokens = torch.tensor([[0, 5, 9, 12, 5, 30], [0, 7, 7, 3, 41, 2]])
+    _, cache = model.run_with_cache(tokens)
+    places = [(5, 1), (3, 2)]  # one destination and source for each prompt
+    ours = attention_between(cache, *torch.tensor(places).unbind(1))
+    for layer in range(model.cfg.n_layers):
+        for head in range(model.cfg.n_heads):
+            each = [cache["pattern", layer][row, head, to, of] for row, (to, of) in enumerate(places)]
+            assert ours[layer, head].item() == pytest.approx((sum(each) / 2).item(), abs=1e-6)
+    with pytest.raises(ValueError, match="each of the 2 prompts"):
+        attention_between(cache, torch.tensor([5]), torch.tensor([1, 2]))

@@ -8,9 +8,10 @@ from torch import Tensor
 from transformer_lens.patching import get_act_patch_direct_path
 
 from helpers import path_patching
+from helpers.head_scores import Head
 from helpers.logit_diff import LogitDiff
 from helpers.patching import patch_sweep
-from helpers.path_patching import path_patch_sweep
+from helpers.path_patching import Path, path_patch_sweep, strongest_paths
 from tests.tiny_models import tiny_gpt2, tiny_llama, tiny_odd
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,3 +153,19 @@ def test_attention_beside_the_mlp(through):
         theirs = shared_input_by_hooks(model, source, sender, receiver, through)
         torch.testing.assert_close(ours[sender], theirs, atol=1e-4, rtol=0)
     assert (ours - ours[2, 0]).abs().max() > 0.01
+
+
+def test_the_strongest_paths_of_all_inputs_by_size():
+    receiver = Head(2, 0, 0.3)
+    effects = {
+        "query": torch.tensor([[0.1, -0.5], [0.0, 0.0]]),
+        "value": torch.tensor([[0.2, 0.0], [0.0, 0.4]]),
+    }
+    found = strongest_paths(effects, receiver, 3)
+    assert [(path.sender[:2], path.through) for path in found] == [
+        ((0, 1), "query"), ((1, 1), "value"), ((0, 0), "value"),
+    ]  # fmt: skip
+    assert found[0] == Path(Head(0, 1, -0.5), "query", receiver)
+    assert [path.sender.value for path in strongest_paths(effects, receiver, 9, at_least=0.3)] == [
+        pytest.approx(-0.5), pytest.approx(0.4),
+    ]  # fmt: skip

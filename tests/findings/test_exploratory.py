@@ -1,0 +1,143 @@
+"""Each sentence of the exploratory demo with the numbers of a case in which it is right.
+
+Cases are SmolLM2's, as its notebook prints them, GPT-2 small's, as published, and made up where neither
+has one.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.findings import exploratory as say
+from helpers.reference import published_heatmap, published_line, published_value
+from tests.findings.reach import unreached
+
+GPT2 = published_value("logit_diff_per_prompt")
+EVEN = 1 / 15
+
+
+def largest_rise(values: dict[str, float]) -> tuple[str, float]:
+    """Label and largest reading until then."""
+    names, readings = list(values), list(values.values())
+    at = max(range(1, len(names)), key=lambda i: readings[i] - readings[i - 1])
+    return names[at], max(map(abs, readings[:at]))
+
+
+def mover(**changes: float) -> str:
+    numbers = {"io": 0.597, "s1": 0.147, "s2": 0.119, "even": EVEN, "right": 1.37, "wrong": 0.6}
+    return say.looks_and_moves(**numbers | changes)
+
+
+GPT2_RISE, GPT2_BEFORE = largest_rise(published_line("logit_lens"))
+GPT2_SIZES = published_heatmap("head_attribution").abs().flatten().tolist()
+
+# What is said, what must be in it, what must not.
+CASES = [
+    (lambda: say.task(GPT2), ["8 of 8", "e^3.55"], ["stop"]),
+    (lambda: say.task([1.0, -3.0]), ["1 of 2", "does not do the task"], ["times as likely"]),
+    (lambda: say.lens(rise_at=GPT2_RISE, before=GPT2_BEFORE), ["an attention layer"], ["MLP"]),
+    (lambda: say.lens(rise_at="final_post", before=0.2), ["an MLP", "±0.200"], ["attention"]),
+    (lambda: say.concentration(GPT2_SIZES), ["of 144 heads"], ["spread"]),
+    (lambda: say.concentration([0.5, 0.3, 0.1, 0.1]), ["2 of 4", "80.0%"], ["spread"]),
+    (lambda: say.concentration([0.05, 0.1]), ["No head of 2", "spread"], ["%"]),
+    (lambda: say.name_movers({"L1H3": mover(s2=0.624), "L23H0": mover()}), ["L23H0"], ["L1H3"]),
+    (lambda: say.name_movers({"L1H0": mover(right=-2.0)}), ["None"], ["L1H0"]),
+    (lambda: say.known_kind({"induction": 0.92, "duplicate token": 0.1}), ["induction, 0.92"], ["none"]),
+    (lambda: say.known_kind({"induction": 0.5, "duplicate token": 0.1}), [say.NO_KIND], ["0.5"]),
+    (lambda: say.way_of_acting(restored=0.509, direct=0.474), ["writes"], ["through"]),
+    (lambda: say.way_of_acting(restored=0.436, direct=0.029), ["through"], ["writes"]),
+    (lambda: say.way_of_acting(restored=-0.245, direct=-0.211), ["writes"], ["through"]),
+    (lambda: say.way_of_acting(restored=0.116, direct=-0.3), ["through"], ["writes"]),
+    (lambda: say.early_mlps([1.0, 0.014, 0.002]), ["1.000, 0.014", "can matter"], ["next to nothing"]),
+    (lambda: say.early_mlps([0.01, -0.5]), ["next to nothing"], ["can matter"]),
+    (lambda: say.matters_for(values=-0.001, pattern=0.327), ["where it looks"], ["reads"]),
+    (lambda: say.matters_for(values=-0.5, pattern=0.1), ["what it reads"], ["looks"]),
+    (lambda: say.matters_for(values=0.134, pattern=-0.248), ["both"], ["reads"]),
+    (
+        lambda: say.spoken_to(receiver="L23H3", paths=[-0.013, -0.011], whole=0.509),
+        ["Hardly any head speaks to L23H3"],
+        ["Other heads"],
+    ),
+    (
+        lambda: say.spoken_to(receiver="L23H0", paths=[0.175, 0.077], whole=0.116),
+        ["Other heads speak to L23H0"],
+        ["Hardly"],
+    ),
+    (lambda: say.circuit(heads=8, effects=8), ["8 heads, and 8 direct"], ["no arrow"]),
+    (lambda: say.circuit(heads=8, effects=0), ["8 heads and no arrow"], ["the rest"]),
+    (
+        lambda: say.chain([("L17H4", "value", "L20H0"), ("L20H0", "query", "L23H0")]),
+        ["L17H4 -> value of L20H0 -> query of L23H0 -> logits"],
+        ["No single"],
+    ),
+    (lambda: say.chain([]), ["No single path"], ["->"]),
+    (lambda: say.largest_writer(right=-0.268, wrong=-2.508), ["inhibition"], ["against", "raises"]),
+    (lambda: say.largest_writer(right=2.5, wrong=-0.5), ["mostly raises the right"], ["inhibition of"]),
+    (lambda: say.largest_writer(right=0.5, wrong=0.9), ["against the answer"], ["raises"]),
+    (lambda: say.largest_writer(right=1.0, wrong=1.0), ["both names"], ["against"]),
+    (
+        lambda: say.captured(heads=8, by_heads=2.22, all_heads=270, by_all=2.99),
+        ["The 8 heads", "2.22", "all 270 heads to 2.99"],
+        [],
+    ),
+    (
+        lambda: say.early_induction(at_work=["L17H4"], of_the_kind=["L17H4"]),
+        ["L17H4", "question mark"],
+        ["elsewhere"],
+    ),
+    (lambda: say.early_induction(at_work=[], of_the_kind=["L5H5"]), ["elsewhere", "L5H5"], ["question"]),
+    (lambda: say.early_induction(at_work=[], of_the_kind=[]), ["no induction head"], ["elsewhere"]),
+    (lambda: say.strong_but_unused(["L5H1", "L7H2"], of=5), ["2 belong", "L5H1 and L7H2"], []),
+    (lambda: say.strong_but_unused([], of=5), ["All of the 5"], ["less than"]),
+    (lambda: say.backup(by_heads=0.9, by_mlps=0.0, in_all=0.787), ["+78.7%", "is backup"], ["falls"]),
+    (
+        lambda: say.backup(by_heads=0.231, by_mlps=-0.314, in_all=-0.098),
+        ["by about as much", "-31.4%"],
+        ["There is backup", "larger than"],
+    ),
+    (lambda: say.backup(by_heads=0.02, by_mlps=0.01, in_all=0.0), ["Nothing steps in"], ["Some parts"]),
+    (lambda: say.backup(by_heads=0.3, by_mlps=-0.6, in_all=-0.3), ["larger than"], ["about as much"]),
+    (lambda: say.backup(by_heads=-0.2, by_mlps=-0.1, in_all=-0.3), ["falls back too"], ["Some parts"]),
+    (
+        lambda: say.what_is_lost("L23H3", io=0.05, s2=0.62, even=EVEN, right=-0.268, wrong=-2.508),
+        ["not GPT-2 small's case", "0.62"],
+        ["as GPT-2 small's does"],
+    ),
+    (
+        lambda: say.what_is_lost("L9H9", io=0.8, s2=0.03, even=EVEN, right=3.0, wrong=0.4),
+        ["as GPT-2 small's does"],
+        ["inhibition"],
+    ),
+    (
+        lambda: say.what_is_lost("L29H1", io=0.002, s2=0.002, even=EVEN, right=1.7, wrong=0.46),
+        ["neither"],
+        ["GPT-2"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_the_sentence_is_true_of_its_numbers(case):
+    sentence, wanted, unwanted = CASES[case]
+    said = sentence()
+    assert all(part in said for part in wanted), said
+    assert not any(part in said for part in unwanted), said
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "what"),
+    [
+        ({}, "looks most at IO", "raises the right name"),
+        ({"io": 0.13, "s1": 0.13}, "looks at no name in particular", "raises the right name"),
+        ({"s2": 0.624, "right": -0.268, "wrong": -2.5}, "looks most at S2", "lowers the wrong name"),
+        ({"io": 0.05, "s1": 0.5, "right": 0.1}, "looks most at S1", "raises the wrong name"),
+        ({"right": -0.981, "wrong": -0.492}, "looks most at IO", "lowers the right name"),
+    ],
+)
+def test_where_a_head_looks_and_what_it_moves(changes, where, what):
+    assert mover(**changes) == f"{where} and mostly {what}"
+    assert (mover(**changes) == say.NAME_MOVER) == (changes == {})
+
+
+def test_every_line_is_reached():
+    assert unreached(say, lambda: [mover(), *(sentence() for sentence, _, _ in CASES)]) == []
