@@ -1,6 +1,6 @@
 """Which weights a model has, told by their content: two models may share a name, and one may change.
 
-:func:`weights_identity` is equal for two models exactly if a measurement of one holds for the other:
+:func:`weights_identity` is equal for two models only if a measurement of one holds for the other:
 
 - A model as :func:`helpers.models.load_model` loaded it is known by its files: names, shapes and values
   of the tensors in the precision in which they were loaded, the configuration, and how the weights were
@@ -9,8 +9,10 @@
 - One that was changed since, or made in memory, is known by what is in memory now. Rewriting weights is
   arithmetic that rounds, so such an identity is good on one machine, and may not be known again on
   another: a change is always noticed, and at worst something is measured a second time.
-- One with hooks, or with parts on disk, cannot be told: None, and :func:`untold` says why. A method that
-  was replaced on the model is not seen.
+- One with hooks, with a ``forward`` in place of a module's own, or with parts on disk, cannot be told:
+  None, and :func:`untold` says why. What is replaced in a class is not seen.
+
+Stored tensors count even where they do not matter, such as an output head that is tied to the embedding.
 
 The tokenizer is not part of it; :func:`tokenizer_identity` is for what depends on text.
 """
@@ -26,16 +28,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
-from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.embedded import sha256
 from helpers.model_folder import weight_files
+
+if TYPE_CHECKING:  # it takes seconds to import, and files can be told without it
+    from transformer_lens.hook_points import HookPoint
+    from transformer_lens.model_bridge import TransformerBridge
 
 # How load_model rewrites weights. It follows from the model whether W_Q W_K are refactored as well.
 PROCESSING = {
@@ -173,9 +177,14 @@ def untold(model: TransformerBridge) -> str | None:
 def _has_hooks(module: nn.Module) -> bool:
     """Whether somebody put a hook here; libraries put their own, which change nothing."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    if isinstance(module, HookPoint):  # what it is given it wraps
-        hooks = [handle.user_hook for handle in module.fwd_hooks]
+    hooks += [vars(module)["forward"]] if "forward" in vars(module) else []
+    if _is_hook_point(module):  # what it is given it wraps
+        hooks = [handle.user_hook for handle in cast("HookPoint", module).fwd_hooks]
     return any(not _origin(hook).startswith(_LIBRARIES) for hook in hooks)
+
+
+def _is_hook_point(module: nn.Module) -> bool:
+    return type(module).__name__ == "HookPoint"
 
 
 def _origin(hook: Any) -> str:
@@ -189,7 +198,7 @@ def memory_hash(model: TransformerBridge) -> str:
     kinds = [
         (name, type(module).__qualname__)
         for name, module in model.named_modules()
-        if not isinstance(module, HookPoint)
+        if not _is_hook_point(module)
     ]
     return _hash(
         {
@@ -290,14 +299,6 @@ def tokenizer_identity(model: TransformerBridge, texts: Sequence[str]) -> str | 
         "texts": [model.to_tokens(text)[0].tolist() for text in texts],
     }
     return f"sha256 {_hash(content)}"
-
-
-def short(identity: str | None) -> str:
-    """An identity as a sentence names it."""
-    if identity is None:
-        return "unknown"
-    kind, _, digest = identity.rpartition(" ")
-    return f"{kind} {digest[:12]}…"
 
 
 def _digests(tensors: Iterable[tuple[str, Tensor]]) -> list[tuple[str, str]]:

@@ -47,3 +47,11 @@ def enumerated(names: Iterable[str], none: str = "none") -> str:
     """``a``, ``a and b`` or ``a, b and c``; for an empty list, ``none``."""
     *others, last = list(names) or [none]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def short_identity(identity: str | None) -> str:
+    """An identity as a sentence names it."""
+    if identity is None:
+        return "unknown"
+    kind, _, digest = identity.rpartition(" ")
+    return f"{kind} {digest[:12]}…"

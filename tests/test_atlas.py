@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from helpers.atlas import build
-from helpers.atlas.build import GROUPS, Settings, build_atlas, build_files, load_or_build, model_revision
+from helpers.atlas.build import GROUPS, Settings, build_atlas, build_files, load_or_build
+from helpers.atlas.identity import model_identity
 from helpers.atlas.ioi_roles import sampled_prompts
 from helpers.atlas.published import STEM, published_atlas
 from helpers.atlas.questions import (
@@ -30,7 +31,8 @@ from helpers.atlas.table import Atlas, make_table, read_atlas
 from helpers.atlas.views import head_table, score_table, sortable_table
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.reference import published_heatmap
-from tests.tiny_models import tiny_gpt2, tiny_llama
+from tests.architectures import tiny_hf
+from tests.tiny_models import bridge, tiny_gpt2, tiny_llama
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = ROOT / "demos" / "atlas"
@@ -132,9 +134,9 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(build, "GROUPS", {name: counted(name, group) for name, group in GROUPS.items()})
     with pytest.raises(KeyboardInterrupt):
-        build_files("tiny", model, tmp_path, SMALL)
+        build_files(model, tmp_path, SMALL)
     assert not list(tmp_path.glob("*.csv"))
-    build_files("tiny", model, tmp_path, SMALL)
+    build_files(model, tmp_path, SMALL)
     assert done.count("attention on repeated tokens") == done.count("OV eigenvalues") == 1
     assert done.count("OV and QK circuits") == 2
     resumed = read_atlas(tmp_path / "tiny.parquet")
@@ -150,28 +152,21 @@ def test_parts_of_other_settings_are_not_used(tmp_path):
     assert not torch.equal(first.score("induction"), other.score("induction"))
 
 
-def test_a_stored_atlas_is_used_if_weights_and_settings_are_the_same(tmp_path, monkeypatch, tiny):
+def test_a_stored_atlas_is_used_if_weights_and_settings_are_the_same(tmp_path, tiny, capsys):
     model = tiny_llama()
-    monkeypatch.setattr(build, "model_revision", lambda name: "commit 1")
-    build_files("tiny", model, tmp_path, SMALL)
+    build_files(model, tmp_path, SMALL)
     stored, was_there = load_or_build(model, tmp_path, SMALL)
     assert was_there
     pd.testing.assert_frame_equal(stored.table, tiny.table, check_dtype=False)
+    assert capsys.readouterr().out == ""
     assert not load_or_build(model, tmp_path, replace(SMALL, seed=1))[1]
-    monkeypatch.setattr(build, "model_revision", lambda name: "commit 2")
-    assert not load_or_build(model, tmp_path, SMALL)[1]
+    assert "it was measured with other settings. Every score is measured now." in capsys.readouterr().out
 
 
 def test_a_layer_that_does_more_than_w_o_has_no_direct_effects():
-    model = tiny_gpt2(n_layers=2)
-
-    def double(out, hook):
-        return 2 * out
-
-    with model.hooks(fwd_hooks=[(lambda name: name == "blocks.1.attn.hook_out", double)]):
-        atlas = build_atlas(model, SMALL)
+    atlas = build_atlas(bridge(tiny_hf("GraniteForCausalLM")), SMALL)
     assert "induction_logit" not in atlas.scores
-    assert "does more to the output of its heads" in atlas.info["unavailable"]["induction_logit"]
+    assert "does more to its heads' outputs than W_O" in atlas.info["unavailable"]["induction_logit"]
     assert "induction" in atlas.scores
 
 
@@ -210,21 +205,6 @@ def test_settings_are_fitted_to_a_small_model():
     fitted = Settings().fitted(tiny_gpt2())
     assert (fitted.length, fitted.block) == (16, 7)
     assert fitted.tokens < 61
-
-
-def test_revision_is_a_commit_or_a_hash(tmp_path):
-    assert model_revision("no/such-model-" + "x" * 120) is None
-    folder = tmp_path / "snapshots" / ("0123456789" * 4)
-    folder.mkdir(parents=True)
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / name).write_text("{}")
-    assert model_revision(str(folder)) == "commit " + "0123456789" * 4
-    folder = folder.rename(tmp_path / "mine")
-    before = model_revision(str(folder))
-    assert before is not None
-    assert before.startswith("sha256 ")
-    (folder / "model.safetensors").write_text("[]")
-    assert model_revision(str(folder)) != before
 
 
 def test_command_line_says_what_is_wrong(tmp_path):
@@ -373,7 +353,7 @@ def test_the_committed_table_is_complete(committed):
 
 @pytest.mark.smollm2
 def test_the_committed_table_is_what_a_run_gives(smollm2, committed):
-    assert model_revision(EMBEDDED_MODEL) == committed.info["revision"]
+    assert model_identity(smollm2).items() <= committed.info.items()
     fresh = build_atlas(smollm2, groups=CHEAP)
     for score in fresh.scores:
         # Float32 sums on other threads and machines; scores are of order one.

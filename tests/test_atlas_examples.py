@@ -24,6 +24,7 @@ from helpers.atlas.examples import (
 )
 from helpers.atlas.inputs import start_token
 from helpers.atlas.table import read_atlas
+from helpers.identity import weights_identity
 from helpers.model_folder import EMBEDDED_MODEL
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
@@ -62,13 +63,13 @@ def test_a_model_of_gpt2_shape_has_its_own_tokens(narrow_gpt2):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    examples = build_examples(tiny_llama(), revision="commit 1")
+    examples = build_examples(tiny_llama())
     parquet, provenance = examples.write(tmp_path)
     assert parquet.name == "tiny.attention.parquet"
     assert sorted(tmp_path.iterdir()) == sorted([parquet, provenance])
     read = read_examples(parquet)
     assert read.info == examples.info == json.loads(provenance.read_text())
-    assert read.info["revision"] == "commit 1"
+    assert read.info["weights"] == weights_identity(tiny_llama())
     for name in examples.entries:
         np.testing.assert_array_equal(read.entries[name], examples.entries[name])
         np.testing.assert_array_equal(read.patterns(name), examples.patterns(name))

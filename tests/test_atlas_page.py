@@ -122,11 +122,14 @@ def test_the_page_holds_its_data_and_no_tag_from_them():
 
 
 def test_patterns_of_other_weights_are_refused(tmp_path):
-    made_up(revision="commit 1").write(tmp_path)
-    build_examples(tiny_llama(), revision="commit 1").write(tmp_path)
+    examples = build_examples(tiny_llama())
+    told = {key: examples.info[key] for key in ("revision", "weights", "tokenizer")}
+    atlas = made_up()
+    replace(atlas, info=atlas.info | told).write(tmp_path)
+    examples.write(tmp_path)
     assert read_atlas_page(tmp_path).entries[0].examples is not None
-    made_up(revision="commit 2").write(tmp_path)
-    with pytest.raises(ValueError, match=r"commit 2.*commit 1.*--examples-only"):
+    replace(atlas, info=atlas.info | told | {"weights": "sha256 other"}).write(tmp_path)
+    with pytest.raises(ValueError, match=r"sha256 other.*in memory.*--examples-only"):
         read_atlas_page(tmp_path)
 
 

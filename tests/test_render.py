@@ -15,7 +15,8 @@ from nbclient.exceptions import CellExecutionError
 from helpers.figure_json import PLOTLY
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.notebooks import render
-from helpers.notebooks.checks import Settings
+from helpers.notebooks.checks import Settings, check_text
+from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.prose import LinkRules
 from helpers.notebooks.provenance import model_name, source_sha256
@@ -216,6 +217,7 @@ def test_with_a_browser_the_pair_passes_every_check(source, settings, static_pic
 def test_a_model_in_a_folder_is_named_without_the_folders_place(tmp_path):
     (tmp_path / "my-gpt2").mkdir()
     assert model_name(str(tmp_path / "my-gpt2")) == "my-gpt2"
+    assert model_name(str(tmp_path / "not-there")) == "not-there"
     assert model_name("EleutherAI/pythia-160m") == "EleutherAI/pythia-160m"
 
 
@@ -242,9 +244,10 @@ def test_sync_of_an_unchanged_demo_changes_nothing(rendered):
     [
         (EMBEDDED_MODEL, "demos/X.ipynb"),
         ("gpt2", "demos/gpt2/X.ipynb"),
-        ("EleutherAI/pythia-160m", "demos/pythia-160m/X.ipynb"),
+        ("EleutherAI/pythia-160m", "demos/EleutherAI--pythia-160m/X.ipynb"),
+        ("somebody/pythia-160m", "demos/somebody--pythia-160m/X.ipynb"),
         ("~/models/my-gpt2/", "demos/my-gpt2/X.ipynb"),
-        ("checkpoints/smollm2-135m", "demos/smollm2-135m/X.ipynb"),
+        ("./checkpoints/smollm2-135m", "demos/smollm2-135m/X.ipynb"),
     ],
 )
 def test_each_model_has_its_place(model, where):
@@ -265,12 +268,31 @@ def test_another_models_outputs_stay_out_of_the_pair(source, settings):
         assert ("jupytext" in notebook.metadata) == (path == paired), "else Jupyter would pair it"
 
 
+def test_an_empty_folder_of_a_models_name_is_not_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one" / "model").mkdir(parents=True)
+    assert model_name("one/model") == "one/model"
+    (tmp_path / "one" / "model" / "config.json").write_text("{}")
+    assert model_name("one/model") == "model"
+
+
 def test_two_models_of_one_last_name_do_not_replace_each_other(source, settings):
+    source.write_text("# %%\nimport os\nprint(os.environ['DEMO_MODEL'])\n")
+    names = ("one/model", "other/model", "model")
+    paths = [render.render_in_place(source, name, settings)[0] for name in names]
+    for path, name in zip(paths, names, strict=True):
+        assert outputs(path.read_text())[0].text == f"{name}\n"
+        problems = check_text(path, path.read_text(), settings, local_names())
+        assert problems == [], "a folder that the checks take for this model's"
+
+
+def test_another_models_outputs_in_the_place_are_not_replaced(source, settings):
+    """Of a folder that is called as a name of the hub is written."""
     source.write_text("# %%\nimport os\nprint(os.environ['DEMO_MODEL'])\n")
     [path] = render.render_in_place(source, "one/model", settings)
     before = path.read_text()
-    with pytest.raises(render.RefusedError, match=r"holds the outputs of one/model, not of other/model"):
-        render.render_in_place(source, "other/model", settings)
+    with pytest.raises(render.RefusedError, match=r"holds the outputs of one/model, not of one--model"):
+        render.render_in_place(source, "one--model", settings)
     assert path.read_text() == before
     assert render.render_in_place(source, "one/model", settings) == [path]
 

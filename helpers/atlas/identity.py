@@ -10,7 +10,8 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.inputs import passage_texts
-from helpers.identity import short, tokenizer_identity, weights_identity, weights_revision
+from helpers.identity import tokenizer_identity, weights_identity, weights_revision
+from helpers.wording import short_identity
 
 
 class OtherModelError(ValueError):
@@ -49,8 +50,8 @@ def other_model(
     for what in ("weights", "tokenizer"):
         if info[what] != identity[what]:
             return (
-                f"it was measured with other {what} ({short(info[what])}) than this model's "
-                f"({short(identity[what])})"
+                f"it was measured with other {what} ({short_identity(info[what])}) than this model's "
+                f"({short_identity(identity[what])})"
             )
     return None
 

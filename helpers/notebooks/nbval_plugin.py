@@ -35,7 +35,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from helpers.notebooks.compare import Difference, Tolerance
 from helpers.notebooks.kernel import KernelDiedError, WatchedKernel
 from helpers.notebooks.outputs import compare_outputs, unrun_fault
-from helpers.notebooks.provenance import model_name, other_weights
+from helpers.notebooks.provenance import model_name
 
 # What nbval's own sanitize rules must not rewrite: base64, and things that are no text.
 _NOT_TEXT = ("metadata", "output_type", "name", "execution_count", "image/png", "image/jpeg")
@@ -79,12 +79,18 @@ def _other_rendering(notebook: NotebookNode, config: pytest.Config) -> str | Non
     Of a name, other weights are a reason to fail, not to compare nothing; folders' names say little.
     """
     model = os.environ.get(config.getini("nbval_model_env"))
-    rendered = notebook.metadata.get("provenance", {}).get("model")
+    stamped = notebook.metadata.get("provenance", {})
+    rendered = stamped.get("model")
     if not model or not rendered:
         return None
     if rendered != model_name(model):
         return str(rendered)
-    fault = other_weights(notebook, model) if Path(model).expanduser().is_dir() else None
+    if "weights" not in stamped or not Path(model).expanduser().is_dir():
+        return None
+    # Imported here: a project without such stamps needs nothing of what knows models.
+    from helpers.notebooks.weights import other_weights
+
+    fault = other_weights(notebook, model)
     return f"another {rendered}: {fault}" if fault else None
 
 

@@ -12,9 +12,9 @@ import jupytext
 from nbformat import NotebookNode
 from nbval.plugin import comment_markers, metadata_tags
 
-from helpers.identity import short
 from helpers.notebooks.problem import Problem
-from helpers.notebooks.provenance import folder_of_model, text_sha256
+from helpers.notebooks.provenance import folder_of_name, text_sha256
+from helpers.wording import short_identity
 
 _RENDER = "Edit the .py file, then run `make render`"
 
@@ -71,7 +71,7 @@ def check_model(name: str, notebook: NotebookNode, model: str | None, folder: st
     if not isinstance(stamped, str) or not stamped:
         return [Problem(name, "the stamp names no model", "Run `make render`")]
     if model is None:
-        fits, wanted = folder_of_model(stamped) == folder, f"the folder is {folder}"
+        fits, wanted = folder_of_name(stamped) == folder, f"the folder is {folder}"
     else:
         fits, wanted = stamped == model, f"`model` under [tool.demos] is {model!r}"
     what = f"the stamp names the model {stamped!r}; {wanted}"
@@ -103,7 +103,8 @@ def check_same_weights(notebooks: Mapping[str, NotebookNode]) -> list[Problem]:
             model = (entry["model"], entry["dtype"])
             weights, where = first.setdefault(model, (entry["weights"], name))
             if weights != entry["weights"]:
-                what = f"its {model[0]} is {short(entry['weights'])}, that of {where} {short(weights)}"
+                here, there = short_identity(entry["weights"]), short_identity(weights)
+                what = f"its {model[0]} is {here}, that of {where} is {there}"
                 problems.append(Problem(name, what, "Run `make render` for all with one model"))
     return problems
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,9 @@ from helpers.notebooks.checks import Settings, check_cells, check_text, read_set
 from helpers.notebooks.hygiene import local_names
 from helpers.notebooks.page import to_html
 from helpers.notebooks.problem import Problem
-from helpers.notebooks.provenance import folder_of_model, model_name, other_weights, stamp
+from helpers.notebooks.provenance import folder_of_name, model_name, stamp
 from helpers.notebooks.tables import with_ids
+from helpers.notebooks.weights import other_weights
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -84,8 +85,14 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
     """
     if model == EMBEDDED_MODEL:
         embedded_model_folder()  # unpacked by a kernel, it would leave progress bars in an output
-    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    with tqdm(total=len(code_cells), desc=title, unit="cell", file=sys.stderr) as bar:
+    total = sum(cell.cell_type == "code" and cell.id != _QUESTION for cell in notebook.cells)
+    done: list[int] = []  # a bar that is switched off counts nothing
+    with tqdm(total=total, desc=title, unit="cell", file=sys.stderr) as bar:
+
+        def tick(cell_index: int, **_: object) -> None:
+            done.append(cell_index)
+            bar.update()
+
         client = NotebookClient(
             notebook,
             timeout=None,
@@ -96,9 +103,9 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
             record_timing=False,
             coalesce_streams=True,
             store_widget_state=True,  # without, nbclient fails at an Output widget
-            on_cell_executed=lambda **_: bar.update(),
+            on_cell_executed=tick,
         )
-        with _kernel_faults(client, title, bar):
+        with _kernel_faults(client, title, done, total):
             client.execute(env={**os.environ, **HEADLESS, "DEMO_MODEL": model})
     notebook.metadata["language_info"] = {"name": "python"}  # not the version of this machine's Python
     notebook.metadata.pop("widgets", None)  # new at each run, and nothing without a kernel
@@ -119,14 +126,17 @@ def _table_id(place: str, number: int) -> str:
 
 
 @contextmanager
-def _kernel_faults(client: NotebookClient, title: str, bar: tqdm) -> Iterator[None]:
+def _kernel_faults(
+    client: NotebookClient, title: str, done: Sequence[int], total: int
+) -> Iterator[None]:
     """Says of a kernel's end, or of its silence, in which notebook it was and what to look at."""
     try:
         yield
     except DeadKernelError as error:
+        cell = min(len(done) + 1, total)
         raise KernelError(
-            f"The kernel of {title} ended while it ran code cell {bar.n + 1} of {bar.total}; the system "
-            "may have run out of memory and killed it. Nothing was written."
+            f"The kernel of {title} ended while it ran code cell {cell} of {total}; the system may have "
+            "run out of memory and killed it. Nothing was written."
         ) from error
     except (NoSuchKernel, RuntimeError) as error:
         # The client, which has cleaned up by now, would do so again at exit, and print a traceback.
@@ -247,7 +257,9 @@ def rendering_path(source: Path, model: str, paired_model: str) -> Path:
         paired_model: the one whose outputs stand in the notebook beside the script.
     """
     paired = source.with_suffix(".ipynb")
-    return paired if model == paired_model else paired.parent / folder_of_model(model) / paired.name
+    if model == paired_model:
+        return paired
+    return paired.parent / folder_of_name(model_name(model)) / paired.name
 
 
 def sync(source: Path) -> list[Path]:
@@ -278,6 +290,7 @@ def _keep_outputs(notebook: NotebookNode, before: NotebookNode) -> None:
 
 
 # Asked of the kernel when all is done: it alone knows what it has loaded.
+_QUESTION = "which-weights"
 _WHICH_WEIGHTS = """
 import json, sys
 identity = sys.modules.get("helpers.identity")
@@ -287,7 +300,7 @@ print(json.dumps(identity.loaded_models() if identity else []))
 
 def _executed(source: Path, model: str) -> NotebookNode:
     notebook = read_source(source)
-    question = nbformat.v4.new_code_cell(_WHICH_WEIGHTS, id="which-weights")
+    question = nbformat.v4.new_code_cell(_WHICH_WEIGHTS, id=_QUESTION)
     notebook.cells.append(question)
     execute(notebook, source.parent, model, title=source.stem)
     notebook.cells.remove(question)
