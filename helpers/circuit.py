@@ -18,8 +18,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.logit_diff import LogitDiff
+from helpers.precision import in_float
 from helpers.progress import progress_bar
-from helpers.readout import in_float
 from helpers.replay import Hook, forward, hook_names_of, keep, measure
 
 ROWS_AT_ONCE = 32  # of a gradient's forward pass, which keeps its activations: under a gigabyte

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.readout import in_float
+from helpers.precision import in_float
 
 
 class Head(NamedTuple):
@@ -119,17 +119,18 @@ def attention_scores(
 
     Raises:
         ValueError: if the second half of the tokens does not repeat the first.
+        NotImplementedError: if a layer shows no attention pattern.
     """
     length = repeated_tokens.shape[-1] // 2
     if not torch.equal(repeated_tokens[:, :length], repeated_tokens[:, length:]):
         raise ValueError("repeated_tokens must be the same tokens twice; the two halves differ.")
     offsets = kind_offsets(length) if offsets is None else offsets
-    shape = (model.cfg.n_layers, model.cfg.n_heads)
-    scores = {kind: torch.zeros(shape) for kind in offsets}
+    found: dict[int, dict[str, Tensor]] = {}
 
     def score_pattern(pattern: Float[Tensor, "batch head dest src"], hook) -> None:
-        for kind, offset in offsets.items():
-            scores[kind][hook.layer()] = diagonal_score(pattern, offset).float().cpu()
+        found[hook.layer()] = {
+            kind: diagonal_score(pattern, offset).cpu() for kind, offset in offsets.items()
+        }
 
     # Scoring inside the hook keeps one layer's patterns in memory instead of all of them.
     model.run_with_hooks(
@@ -137,7 +138,17 @@ def attention_scores(
         return_type=None,
         fwd_hooks=[(lambda name: name.endswith("pattern"), score_pattern)],
     )
-    return scores
+    missing = [str(layer) for layer in range(model.cfg.n_layers) if layer not in found]
+    if missing:
+        raise NotImplementedError(
+            f"{model.cfg.model_name} shows no attention pattern in layer {', '.join(missing)}, where it "
+            "may be recurrent: no head there has a score. Choose a model with attention in all layers, "
+            "or score the others from a cache with diagonal_score."
+        )
+    return {
+        kind: torch.stack([found[layer][kind] for layer in range(model.cfg.n_layers)])
+        for kind in offsets
+    }
 
 
 def attention_between(

@@ -17,7 +17,8 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.readout import check_parts, in_float, linear_readout, normed_stack
+from helpers.precision import in_float
+from helpers.readout import check_parts, linear_readout, normed_stack
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to a bool

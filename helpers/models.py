@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
-from helpers.identity import PROCESSING, file_states, remember
+from helpers.identity import file_states, remember
 from helpers.model_folder import DEFAULT_MODEL, EMBEDDED_MODEL, find_model
+from helpers.processing import process_weights
 
 
 def load_model(
@@ -58,6 +57,8 @@ def load_model(
             a name neither GPT-2 small nor the embedded model. A named model is never replaced by
             another one.
         ValueError: if both ``device`` and ``device_map`` are given, or the device does not exist.
+        NotImplementedError: if the model computes something else once its weights are processed, as
+            BitNet, Ernie 4.5 MoE and GPT-OSS do.
     """
     if device_map is not None and device is not None:
         raise ValueError(f"Give device ({device!r}) or device_map ({device_map!r}), not both.")
@@ -66,29 +67,10 @@ def load_model(
     files = file_states(folder)
     model = TransformerBridge.boot_transformers(str(folder), dtype=dtype, **placement)
     model.cfg.model_name = name
-    with _one_thread():
-        model.enable_compatibility_mode(
-            disable_warnings=True,
-            **PROCESSING,
-            refactor_factored_attn_matrices=_has_plain_attention(model),
-        )
+    process_weights(model, refactor_factored_attn_matrices=_has_plain_attention(model))
     model.eval()
     remember(model, name, folder, dtype, files)
     return model
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For the many small decompositions of rewriting weights, in which threads wait for each other.
-
-    On two cores they take four times as long as one thread.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _has_plain_attention(model: TransformerBridge) -> bool:

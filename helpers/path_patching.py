@@ -23,6 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
 from helpers.head_scores import Head, top_heads
+from helpers.precision import precision_of, rounding_of
 from helpers.progress import progress_bar
 from helpers.replay import (
     Activations,
@@ -188,7 +189,7 @@ def _check_writes(
     model: TransformerBridge, base: BaseRun, base_z: Activations, beside_attention: Activations
 ) -> None:
     """Refuse a model whose attention adds something else to the residual stream than its heads' sum."""
-    eps = torch.finfo(model.cfg.dtype).eps
+    eps = rounding_of(precision_of(model))
     for layer, kept in beside_attention.items():
         before, attn = base.resid_pre[layer], model.blocks[layer].attn
         after = base.resid_pre[layer + 1] - kept if _side_by_side(model) else kept.view_as(before)

@@ -15,7 +15,8 @@ matters. What is the same in all patched runs comes from the base run:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,8 @@ from transformer_lens.utilities import get_act_name
 from transformers import DynamicCache
 
 from helpers.logit_diff import LogitDiff
-from helpers.readout import final_readout, in_float
+from helpers.precision import in_float, precision_of, rounding_of
+from helpers.readout import final_readout
 
 Metric = Callable[[Float[Tensor, "batch vocab"]], Tensor]
 Activations = dict[int, Tensor]  # of one site, by layer
@@ -80,7 +82,16 @@ def run_base(
     resid_pre: Activations = {}
     cache = DynamicCache()
     hook_names = hook_names_of(model, "resid_pre", range(model.cfg.n_layers))
-    final, logits = forward(model, tokens, [keep(resid_pre, hook_names), *also], cache)
+    with _as_refusal(
+        f"{model.cfg.model_name} cannot be patched at any site here: its forward pass does not run with "
+        "a plain cache of keys and values, and a single row after the last block"
+    ):
+        final, logits = forward(model, tokens, [keep(resid_pre, hook_names), *also], cache)
+    if len(cache.layers) != model.cfg.n_layers or any(layer.keys is None for layer in cache.layers):
+        raise NotImplementedError(
+            f"{model.cfg.model_name} does not keep keys and values of every layer, from which this "
+            "project replays runs (some of its layers may be recurrent); use transformer_lens.patching."
+        )
     return BaseRun(tokens, resid_pre, cache, final, logits)
 
 
@@ -148,6 +159,11 @@ def forward(
     filtered = [(names.__contains__, function) for names, function in [*hooks, (top, cut)]]
     with model.hooks(fwd_hooks=filtered):
         logits = model(tokens, past_key_values=cache)
+    if not final:
+        raise NotImplementedError(
+            f"{model.cfg.model_name} never comes to the end of its last block as this project knows it "
+            f"({', '.join(sorted(top))}); use transformer_lens.patching."
+        )
     return final[0], logits[0, -1]
 
 
@@ -217,7 +233,7 @@ def prompts_at_once(model: TransformerBridge, length: int, start: int) -> int:
     per_position = 8 * cfg.d_model + 3 * (cfg.d_mlp or 4 * cfg.d_model) + attention
     keys_and_values = 4 * cfg.n_heads * cfg.d_head * length
     per_prompt = (length - start) * per_position + keys_and_values
-    return 2**29 // (per_prompt * cfg.dtype.itemsize)
+    return 2**29 // (per_prompt * precision_of(model).itemsize)
 
 
 def check_model(model: TransformerBridge) -> None:
@@ -270,6 +286,11 @@ def check_site(
         own: the site's activation in the base run, at this layer.
     """
     length = base.tokens.shape[1]
+    if not _positions_come_second(model, base, site, layer, own):
+        raise NotImplementedError(
+            f"{model.cfg.model_name} does not keep [batch, position, head, …] at {site!r}; one batch of "
+            f"{len(base.tokens)} prompts of {length} tokens is {tuple(own.shape)} there. {_OTHER_SITES}"
+        )
     columns = list(range(first, length))
     heads = slice(None) if own.ndim == 4 else None
     unchanged = own[at_columns(site, columns, heads)]
@@ -282,11 +303,25 @@ def check_site(
         )
     # A query or key has nothing to choose from where there is a single position.
     matters = length > 1 or site not in ("q", "k")
-    if matters and (other - same).norm() <= 8 * torch.finfo(same.dtype).eps * same.norm():
+    if matters and (other - same).norm() <= 8 * rounding_of(same.dtype) * same.norm():
         raise NotImplementedError(
             f"{model.cfg.model_name} goes on without what a hook puts at {site!r}: a patch there has no "
             f"effect, in transformer_lens.patching neither. {_OTHER_SITES}"
         )
+
+
+def _positions_come_second(
+    model: TransformerBridge, base: BaseRun, site: str, layer: int, own: Tensor
+) -> bool:
+    """And heads third: in latent attention (DeepSeek) it is the other way round for values."""
+    length = base.tokens.shape[1]
+    if site == "pattern" or own.ndim != 4 or own.shape[1:3] == (1, 1):
+        return True
+    if own.shape[1] != own.shape[2]:
+        return own.shape[1] == length
+    shorter: Activations = {}  # as many heads as positions: one position less tells them apart
+    forward(model, base.tokens[:1, :-1], [keep(shorter, hook_names_of(model, site, [layer]))])
+    return shorter[layer].shape[1] == length - 1
 
 
 def _tried(
@@ -299,22 +334,31 @@ def _tried(
     where: str,
 ) -> Float[Tensor, "cell batch d_model"]:
     """``run_patched``, with a clear error if the model does not take a batch that grows on its way."""
-    try:
+    beside = "" if where == "at any site" else f" {_OTHER_SITES}"
+    with _as_refusal(
+        f"{model.cfg.model_name} cannot be patched {where} here: its forward pass does not take a batch "
+        "that grows from block to block",
+        beside,
+    ):
         return run_patched(model, base, values, site, [cell] * len(values), columns)
-    except torch.OutOfMemoryError:
+
+
+@contextmanager
+def _as_refusal(what: str, beside: str = "") -> Iterator[None]:
+    """Says of an error in a model's own code what it means here."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, NotImplementedError):
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise NotImplementedError(
-            f"{model.cfg.model_name} cannot be patched {where} here: its forward pass does not take a "
-            f"batch that grows from block to block ({reason}). "
-            + ("" if where == "at any site" else f"{_OTHER_SITES} ")
-            + "transformer_lens.patching, slower, runs one batch a patch."
+            f"{what} ({reason}).{beside} transformer_lens.patching, slower, runs one batch a patch."
         ) from error
 
 
 def _alike(ours: Tensor, models: Tensor) -> bool:
-    return bool((ours - models).norm() <= torch.finfo(ours.dtype).eps ** 0.5 * models.norm())
+    return bool((ours - models).norm() <= rounding_of(ours.dtype) ** 0.5 * models.norm())
 
 
 def unpatched_metric(model: TransformerBridge, metric: Metric, base: BaseRun) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import pandas as pd
@@ -16,6 +17,9 @@ from helpers import patching, replay
 from helpers.ioi import reference_prompts
 from helpers.logit_diff import LogitDiff
 from helpers.patching import patch_head_outputs, patch_sweep
+from tests.architectures import SOURCE as ARCHITECTURE_SOURCE
+from tests.architectures import TOKENS as ARCHITECTURE_TOKENS
+from tests.architectures import tiny
 from tests.patching_reference import TRANSFORMER_LENS_SWEEPS
 from tests.tiny_models import VOCAB, tiny_gpt2, tiny_llama, tiny_odd
 
@@ -218,16 +222,38 @@ def test_a_missing_site_is_named(model, runs, monkeypatch):
         patch_sweep(model, *runs[:2], "z", runs[2], layers=[0])
 
 
+def after_unembedding(model: TransformerBridge, change: Callable[[Tensor], Tensor]) -> None:
+    def changed(module, args, output):
+        output.logits = change(output.logits)
+
+    model.original_model.register_forward_hook(changed)
+
+
 def test_refuses_a_model_it_does_not_repeat(runs):
-    """Here one that scales its logits after unembedding."""
     model = tiny_llama()
-
-    def halve(module, args, output):
-        output.logits = output.logits / 2
-
-    model.original_model.register_forward_hook(halve)
+    after_unembedding(model, torch.relu)
     with pytest.raises(NotImplementedError, match="after unembedding"):
         patch_sweep(model, *runs[:2], "z", runs[2])
+
+
+def test_a_model_that_multiplies_its_logits(runs):
+    base, source, metric = runs
+    plain = patch_sweep(tiny_llama(), base, source, "z", metric)
+    model = tiny_llama()
+    after_unembedding(model, lambda logits: logits / 2)
+    for same in (metric, lambda logits: metric(logits)):  # unembedding the answers only, or all tokens
+        assert_same(patch_sweep(model, base, source, "z", same), plain / 2)
+
+
+@pytest.mark.parametrize("length", [4, 6])  # four heads: with four tokens, axes cannot be told by size
+def test_refuses_values_that_lie_another_way(runs, length):
+    """In DeepSeek's latent attention, heads come before positions there."""
+    model = tiny("DeepseekV2ForCausalLM").model
+    base, source = (tokens[:, :length] for tokens in (ARCHITECTURE_TOKENS, ARCHITECTURE_SOURCE))
+    metric = LogitDiff(torch.tensor([[4, 8], [8, 4]]))
+    with pytest.raises(NotImplementedError, match=r"not keep \[batch, position, head, …\] at 'v'"):
+        patch_sweep(model, base, source, "v", metric)
+    assert patch_sweep(model, base, source, "z", metric).shape == (2, 4)
 
 
 CANNOT = {
