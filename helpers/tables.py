@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from helpers.head_scores import Head
+from helpers.path_patching import Path
 from helpers.wording import COLUMNS
 
 
@@ -50,3 +51,9 @@ def head_table(
     data = {name: [values[place].item() for place in places] for name, values in columns.items()}
     names = [f"L{layer}H{head}" for layer, head in places]
     return pd.DataFrame(data, index=pd.Index(names, name="head"))
+
+
+def path_table(paths: Iterable[Path]) -> pd.DataFrame:
+    """Direct paths between heads by name, with what each restores."""
+    rows = [(p.sender.name, p.through, p.receiver.name, p.sender.value) for p in paths]
+    return pd.DataFrame(rows, columns=["head", "speaks to the", "of", "restores"]).set_index("head")

@@ -15,6 +15,7 @@ from helpers.plotting import (
     imshow,
     intervals,
     line,
+    position_map,
     scatter,
     waterfall,
 )
@@ -378,3 +379,31 @@ def test_a_waterfall_ends_at_the_sum():
 def test_a_waterfall_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         steps(**options)
+
+
+def test_points_of_a_layer_by_head_matrix_are_named_after_their_heads():
+    values = np.arange(6.0).reshape(2, 3)
+    figure = scatter(values, -values, title="t", x="x", y="y")
+    assert list(figure.data[-1].customdata) == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H1", "L1H2"]
+    with pytest.raises(ValueError, match="without names"):
+        scatter([1.0, 2.0], [1.0, 2.0], title="t", x="x", y="y")
+
+
+def test_a_map_over_positions_is_the_heatmap_with_its_labels():
+    values = np.arange(12.0).reshape(2, 2, 3)
+    options = {"title": "t", "facet_labels": ["a", "b"], "value_name": "v", "annotate": 1}
+    ours = position_map(values, ["x", "y", "z"], y="before layer", **options)
+    labels = {"x_labels": ["x", "y", "z"], "y_labels": ["L0", "L1"]}
+    theirs = imshow(values, x="position", y="before layer", **labels, **options)
+    assert ours.to_json() == theirs.to_json()
+
+
+def test_facets_by_name_are_those_with_labels():
+    facets = {"a": torch.arange(6.0).view(2, 3), "b": -torch.ones(2, 3)}
+    ours = head_map(facets, title="t")
+    theirs = head_map(torch.stack(list(facets.values())), title="t", facet_labels=["a", "b"])
+    assert ours.to_json() == theirs.to_json()
+    with pytest.raises(ValueError, match="no facet_labels"):
+        head_map(facets, title="t", facet_labels=["a", "b"])
+    with pytest.raises(ValueError, match="b"):
+        head_map({"a": facets["a"], "b": torch.ones(3)}, title="t")

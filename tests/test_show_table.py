@@ -12,7 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from helpers.head_scores import Head
-from helpers.tables import head_table, show_table
+from helpers.path_patching import Path
+from helpers.tables import head_table, path_table, show_table
 
 TABLE = pd.DataFrame({"effect": [0.5, -1.23456], "what": ["a", 2.0]}, index=["L1H2", "L3H4"])
 
@@ -68,3 +69,9 @@ def test_heads_with_their_values():
     assert table["restored"].tolist() == [-5.0, -1.0]
     with pytest.raises(IndexError):
         head_table([(2, 0)], {"written": values})
+
+
+def test_paths_by_name():
+    table = path_table([Path(Head(0, 1, -0.5), "query", Head(2, 0, 0.3))])
+    assert table.reset_index().values.tolist() == [["L0H1", "query", "L2H0", -0.5]]
+    assert path_table([]).empty

@@ -48,16 +48,17 @@ def concentration(sizes: Sequence[float], threshold: float = 0.1) -> str:
     )
 
 
-def looks_and_moves(*, io: float, s1: float, s2: float, even: float, right: float, wrong: float) -> str:
+def looks_and_moves(head: Mapping[str, float], *, even: float) -> str:
     """Where a head looks from the last token, and which name's logit it moves most.
 
     Args:
-        io, s1, s2: its attention to each name.
+        head: its "attention to IO", "to S1" and "to S2", its "effect on the right name" and "on the
+            wrong name", as the columns of a table.
         even: what a position would get if all got the same. A head looks at a name that gets more than
             twice that.
-        right, wrong: its effect on the logit of either name.
     """
-    attention = {"IO": io, "S1": s1, "S2": s2}
+    attention = {name: head[f"attention to {name}"] for name in ("IO", "S1", "S2")}
+    right, wrong = head["effect on the right name"], head["on the wrong name"]
     most = max(attention, key=lambda name: attention[name])
     where = f"looks most at {most}" if attention[most] > 2 * even else "looks at no name in particular"
     name, effect = ("right", right) if abs(right) >= abs(wrong) else ("wrong", wrong)
@@ -81,11 +82,16 @@ def known_kind(scores: Mapping[str, float]) -> str:
     return f"{kind}, {scores[kind]:.2f}" if scores[kind] > 0.5 else NO_KIND
 
 
-def way_of_acting(*, restored: float, direct: float) -> str:
-    """Whether a head's effect is what it writes itself; both are shares of the logit difference."""
-    if direct / restored > 0.5:
+def way_of_acting(effects: Mapping[str, float]) -> str:
+    """Whether what a head "restores" is what it "writes directly"; shares of the logit difference."""
+    if effects["writes directly"] / effects["restores"] > 0.5:
         return "mostly writes the answer itself"
     return "mostly acts through later parts"
+
+
+def first_layer(holds: Sequence[bool]) -> str:
+    """The first layer for which something holds."""
+    return next((f"L{layer}" for layer, it_does in enumerate(holds) if it_does), "never")
 
 
 def early_mlps(restored: Sequence[float]) -> str:
@@ -99,12 +105,15 @@ def early_mlps(restored: Sequence[float]) -> str:
     )
 
 
-def matters_for(*, values: float, pattern: float) -> str:
-    """Which part of a head accounts for its effect: more than half as much of the other makes it "
-    "both."""
-    if min(abs(values), abs(pattern)) > 0.5 * max(abs(values), abs(pattern)):
+def matters_for(restored: Mapping[str, float]) -> str:
+    """Which part of a head accounts for its effect, by what "values" and "pattern" restore alone.
+
+    Both, if the smaller is more than half of the larger.
+    """
+    values, pattern = abs(restored["values"]), abs(restored["pattern"])
+    if min(values, pattern) > 0.5 * max(values, pattern):
         return "both"
-    return "what it reads" if abs(values) > abs(pattern) else "where it looks"
+    return "what it reads" if values > pattern else "where it looks"
 
 
 def spoken_to(*, receiver: str, paths: Sequence[float], whole: float) -> str:
@@ -155,7 +164,7 @@ def largest_writer(*, right: float, wrong: float) -> str:
     return f"{what} it moves both names the same way, and the right one to more advantage."
 
 
-def captured(*, heads: int, by_heads: float, all_heads: int, by_all: float) -> str:
+def captured(heads: int, by_heads: float, all_heads: int, by_all: float) -> str:
     """How much of what single heads restore is restored by the largest; sums without sign."""
     return (
         f"The {heads} heads of largest effect sum to {by_heads:.2f} of the logit difference restored "
@@ -192,14 +201,14 @@ def strong_but_unused(names: Sequence[str], *, of: int) -> str:
     )
 
 
-def backup(*, by_heads: float, by_mlps: float, in_all: float) -> str:
-    """Whether others make up for a silenced head; shares of its own direct effect.
+def backup(change: Mapping[str, float]) -> str:
+    """Whether others make up for a silenced head.
 
     Args:
-        by_heads: made up for by other heads; negative if they fall back too.
-        by_mlps: the same of MLPs.
-        in_all: the same of everything, the last norm's scale included.
+        change: of the logit difference by "other heads", by "MLPs" and "in all", its own loss and the
+            last norm's scale included, as shares of the head's own direct effect.
     """
+    by_heads, by_mlps, in_all = change["other heads"], change["MLPs"], 1 + change["in all"]
     made_up = (
         f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale: "
         f"{in_all:+.1%}."
@@ -222,9 +231,11 @@ def backup(*, by_heads: float, by_mlps: float, in_all: float) -> str:
     return f"{made_up} Instead of stepping in, the rest falls back too."
 
 
-def what_is_lost(head: str, *, io: float, s2: float, even: float, right: float, wrong: float) -> str:
+def what_is_lost(name: str, head: Mapping[str, float], *, even: float) -> str:
     """What goes with a silenced head; the arguments are those of :func:`looks_and_moves`."""
-    looks = f"{head} looks with {s2:.2f} at the second subject, {io:.2f} at the indirect object"
+    io, s2 = head["attention to IO"], head["attention to S2"]
+    right, wrong = head["effect on the right name"], head["on the wrong name"]
+    looks = f"{name} looks with {s2:.2f} at the second subject, {io:.2f} at the indirect object"
     if s2 > max(io, 2 * even) and wrong < -abs(right):
         return (
             f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the "

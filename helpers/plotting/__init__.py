@@ -8,7 +8,7 @@ read a figure without hovering or colour is written on it.
 from helpers.plotting.attention import attention_patterns
 from helpers.plotting.bars import waterfall
 from helpers.plotting.circuit import circuit_graph
-from helpers.plotting.heatmaps import head_map, head_names, imshow
+from helpers.plotting.heatmaps import head_map, head_names, imshow, position_map
 from helpers.plotting.lines import intervals, line, scatter
 from helpers.plotting.look import WIDTH
 
@@ -21,6 +21,7 @@ __all__ = [
     "imshow",
     "intervals",
     "line",
+    "position_map",
     "scatter",
     "waterfall",
 ]

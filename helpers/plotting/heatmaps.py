@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -141,7 +141,7 @@ def imshow(
 
 
 def head_map(
-    values: Values,
+    values: Values | Mapping[str, Values],
     *,
     title: str,
     facet_labels: Sequence[str] | None = None,
@@ -152,8 +152,14 @@ def head_map(
 ) -> go.Figure:
     """Heatmap over attention heads, ``[layer, head]`` or ``[facet, layer, head]``, heads named.
 
-    Arguments and errors are those of :func:`imshow`.
+    Several facets may also be given by name, without ``facet_labels``. Other arguments and errors are
+    those of :func:`imshow`.
     """
+    if isinstance(values, Mapping):
+        if facet_labels is not None:
+            raise ValueError("values names its facets; give no facet_labels besides.")
+        facet_labels = list(values)
+        values = np.stack([as_array(facet, name, dims=(2,)) for name, facet in values.items()])
     n_layers, n_heads = as_array(values, "values", dims=(2, 3)).shape[-2:]
     return imshow(
         values,
@@ -167,6 +173,39 @@ def head_map(
         value_name=value_name,
         value_range=value_range,
         scale=scale,
+        annotate=annotate,
+    )
+
+
+def position_map(
+    values: Values,
+    positions: Sequence[str],
+    *,
+    title: str,
+    y: str = "layer",
+    facet_labels: Sequence[str] | None = None,
+    value_name: str = "value",
+    value_range: tuple[float, float] | None = None,
+    annotate: int = 0,
+) -> go.Figure:
+    """Heatmap over layers and positions, ``[layer, position]`` or ``[facet, layer, position]``.
+
+    Other arguments and errors are those of :func:`imshow`.
+
+    Args:
+        positions: what stands at each position, such as its token.
+    """
+    n_layers = as_array(values, "values", dims=(2, 3)).shape[-2]
+    return imshow(
+        values,
+        title=title,
+        x="position",
+        y=y,
+        x_labels=positions,
+        y_labels=[f"L{layer}" for layer in range(n_layers)],
+        facet_labels=facet_labels,
+        value_name=value_name,
+        value_range=value_range,
         annotate=annotate,
     )
 

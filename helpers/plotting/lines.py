@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
+from helpers.plotting.heatmaps import head_names
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
 from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, VEIL, ZERO_LINE, finish, tick_texts
 
@@ -84,7 +85,7 @@ def scatter(
     x_values: Values,
     y_values: Values,
     *,
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
     title: str,
     x: str,
     y: str,
@@ -96,7 +97,7 @@ def scatter(
 
     Args:
         x_values, y_values: any shape, flattened in the same order as ``names``.
-        names: one for each point.
+        names: one for each point; of ``[layer, head]`` values, the heads' own if not given.
         title: of the figure.
         x, y: axis titles, with units.
         annotate: how many of the points farthest from the origin are labelled.
@@ -104,8 +105,12 @@ def scatter(
         height: in pixels.
 
     Raises:
-        ValueError: for empty or NaN values, or unequal numbers of x, y and names.
+        ValueError: for empty or NaN values, unequal numbers of x, y and names, or no names for points
+            that are not heads.
     """
+    if names is None:
+        n_layers, n_heads = as_array(x_values, "x_values without names", dims=(2,)).shape
+        names = [name for row in head_names(n_layers, n_heads) for name in row]
     xs = as_array(x_values, "x_values").ravel()
     ys = as_array(y_values, "y_values").ravel()
     if len(xs) != len(ys):

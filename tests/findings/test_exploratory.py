@@ -23,9 +23,28 @@ def largest_rise(values: dict[str, float]) -> tuple[str, float]:
     return names[at], max(map(abs, readings[:at]))
 
 
+def head(**changes: float) -> dict[str, float]:
+    """A row of the demo's table; by default of SmolLM2's name mover."""
+    numbers = {"IO": 0.597, "S1": 0.147, "S2": 0.119, "right": 1.37, "wrong": 0.6} | changes
+    right, wrong = numbers.pop("right"), numbers.pop("wrong")
+    effects = {"effect on the right name": right, "on the wrong name": wrong}
+    return {f"attention to {name}": value for name, value in numbers.items()} | effects
+
+
 def mover(**changes: float) -> str:
-    numbers = {"io": 0.597, "s1": 0.147, "s2": 0.119, "even": EVEN, "right": 1.37, "wrong": 0.6}
-    return say.looks_and_moves(**numbers | changes)
+    return say.looks_and_moves(head(**changes), even=EVEN)
+
+
+def lost(name: str, **changes: float) -> str:
+    return say.what_is_lost(name, head(**changes), even=EVEN)
+
+
+def backup(by_heads: float, by_mlps: float, in_all: float) -> str:
+    return say.backup({"other heads": by_heads, "MLPs": by_mlps, "in all": in_all - 1})
+
+
+def acting(restores: float, directly: float) -> str:
+    return say.way_of_acting({"restores": restores, "writes directly": directly})
 
 
 GPT2_RISE, GPT2_BEFORE = largest_rise(published_line("logit_lens"))
@@ -40,19 +59,21 @@ CASES = [
     (lambda: say.concentration(GPT2_SIZES), ["of 144 heads"], ["spread"]),
     (lambda: say.concentration([0.5, 0.3, 0.1, 0.1]), ["2 of 4", "80.0%"], ["spread"]),
     (lambda: say.concentration([0.05, 0.1]), ["No head of 2", "spread"], ["%"]),
-    (lambda: say.name_movers({"L1H3": mover(s2=0.624), "L23H0": mover()}), ["L23H0"], ["L1H3"]),
+    (lambda: say.name_movers({"L1H3": mover(S2=0.624), "L23H0": mover()}), ["L23H0"], ["L1H3"]),
     (lambda: say.name_movers({"L1H0": mover(right=-2.0)}), ["None"], ["L1H0"]),
     (lambda: say.known_kind({"induction": 0.92, "duplicate token": 0.1}), ["induction, 0.92"], ["none"]),
     (lambda: say.known_kind({"induction": 0.5, "duplicate token": 0.1}), [say.NO_KIND], ["0.5"]),
-    (lambda: say.way_of_acting(restored=0.509, direct=0.474), ["writes"], ["through"]),
-    (lambda: say.way_of_acting(restored=0.436, direct=0.029), ["through"], ["writes"]),
-    (lambda: say.way_of_acting(restored=-0.245, direct=-0.211), ["writes"], ["through"]),
-    (lambda: say.way_of_acting(restored=0.116, direct=-0.3), ["through"], ["writes"]),
+    (lambda: say.first_layer([False, True, True]), ["L1"], ["never"]),
+    (lambda: say.first_layer([False]), ["never"], ["L"]),
+    (lambda: acting(0.509, 0.474), ["writes"], ["through"]),
+    (lambda: acting(0.436, 0.029), ["through"], ["writes"]),
+    (lambda: acting(-0.245, -0.211), ["writes"], ["through"]),
+    (lambda: acting(0.116, -0.3), ["through"], ["writes"]),
     (lambda: say.early_mlps([1.0, 0.014, 0.002]), ["1.000, 0.014", "can matter"], ["next to nothing"]),
     (lambda: say.early_mlps([0.01, -0.5]), ["next to nothing"], ["can matter"]),
-    (lambda: say.matters_for(values=-0.001, pattern=0.327), ["where it looks"], ["reads"]),
-    (lambda: say.matters_for(values=-0.5, pattern=0.1), ["what it reads"], ["looks"]),
-    (lambda: say.matters_for(values=0.134, pattern=-0.248), ["both"], ["reads"]),
+    (lambda: say.matters_for({"values": -0.001, "pattern": 0.327}), ["where it looks"], ["reads"]),
+    (lambda: say.matters_for({"values": -0.5, "pattern": 0.1}), ["what it reads"], ["looks"]),
+    (lambda: say.matters_for({"values": 0.134, "pattern": -0.248}), ["both"], ["reads"]),
     (
         lambda: say.spoken_to(receiver="L23H3", paths=[-0.013, -0.011], whole=0.509),
         ["Hardly any head speaks to L23H3"],
@@ -76,7 +97,7 @@ CASES = [
     (lambda: say.largest_writer(right=0.5, wrong=0.9), ["against the answer"], ["raises"]),
     (lambda: say.largest_writer(right=1.0, wrong=1.0), ["both names"], ["against"]),
     (
-        lambda: say.captured(heads=8, by_heads=2.22, all_heads=270, by_all=2.99),
+        lambda: say.captured(8, 2.22, 270, 2.99),
         ["The 8 heads", "2.22", "all 270 heads to 2.99"],
         [],
     ),
@@ -89,27 +110,27 @@ CASES = [
     (lambda: say.early_induction(at_work=[], of_the_kind=[]), ["no induction head"], ["elsewhere"]),
     (lambda: say.strong_but_unused(["L5H1", "L7H2"], of=5), ["2 belong", "L5H1 and L7H2"], []),
     (lambda: say.strong_but_unused([], of=5), ["All of the 5"], ["less than"]),
-    (lambda: say.backup(by_heads=0.9, by_mlps=0.0, in_all=0.787), ["+78.7%", "is backup"], ["falls"]),
+    (lambda: backup(0.9, 0.0, 0.787), ["+78.7%", "is backup"], ["falls"]),
     (
-        lambda: say.backup(by_heads=0.231, by_mlps=-0.314, in_all=-0.098),
+        lambda: backup(0.231, -0.314, -0.098),
         ["by about as much", "-31.4%"],
         ["There is backup", "larger than"],
     ),
-    (lambda: say.backup(by_heads=0.02, by_mlps=0.01, in_all=0.0), ["Nothing steps in"], ["Some parts"]),
-    (lambda: say.backup(by_heads=0.3, by_mlps=-0.6, in_all=-0.3), ["larger than"], ["about as much"]),
-    (lambda: say.backup(by_heads=-0.2, by_mlps=-0.1, in_all=-0.3), ["falls back too"], ["Some parts"]),
+    (lambda: backup(0.02, 0.01, 0.0), ["Nothing steps in"], ["Some parts"]),
+    (lambda: backup(0.3, -0.6, -0.3), ["larger than"], ["about as much"]),
+    (lambda: backup(-0.2, -0.1, -0.3), ["falls back too"], ["Some parts"]),
     (
-        lambda: say.what_is_lost("L23H3", io=0.05, s2=0.62, even=EVEN, right=-0.268, wrong=-2.508),
+        lambda: lost("L23H3", IO=0.05, S2=0.62, right=-0.268, wrong=-2.508),
         ["not GPT-2 small's case", "0.62"],
         ["as GPT-2 small's does"],
     ),
     (
-        lambda: say.what_is_lost("L9H9", io=0.8, s2=0.03, even=EVEN, right=3.0, wrong=0.4),
+        lambda: lost("L9H9", IO=0.8, S2=0.03, right=3.0, wrong=0.4),
         ["as GPT-2 small's does"],
         ["inhibition"],
     ),
     (
-        lambda: say.what_is_lost("L29H1", io=0.002, s2=0.002, even=EVEN, right=1.7, wrong=0.46),
+        lambda: lost("L29H1", IO=0.002, S2=0.002, right=1.7, wrong=0.46),
         ["neither"],
         ["GPT-2"],
     ),
@@ -128,9 +149,9 @@ def test_the_sentence_is_true_of_its_numbers(case):
     ("changes", "where", "what"),
     [
         ({}, "looks most at IO", "raises the right name"),
-        ({"io": 0.13, "s1": 0.13}, "looks at no name in particular", "raises the right name"),
-        ({"s2": 0.624, "right": -0.268, "wrong": -2.5}, "looks most at S2", "lowers the wrong name"),
-        ({"io": 0.05, "s1": 0.5, "right": 0.1}, "looks most at S1", "raises the wrong name"),
+        ({"IO": 0.13, "S1": 0.13}, "looks at no name in particular", "raises the right name"),
+        ({"S2": 0.624, "right": -0.268, "wrong": -2.5}, "looks most at S2", "lowers the wrong name"),
+        ({"IO": 0.05, "S1": 0.5, "right": 0.1}, "looks most at S1", "raises the wrong name"),
         ({"right": -0.981, "wrong": -0.492}, "looks most at IO", "lowers the right name"),
     ],
 )
