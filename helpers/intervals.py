@@ -10,6 +10,8 @@ from jaxtyping import Float
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from helpers.precision import in_float
+
 
 class Interval(NamedTuple):
     """A value and the ends of its confidence interval, each of the same shape."""
@@ -75,4 +77,4 @@ def mean_interval(
     )
     ends = result.confidence_interval
     parts = statistic(*arrays, axis=-1), ends.low, ends.high
-    return Interval(*(torch.as_tensor(part, dtype=torch.float32) for part in parts))
+    return Interval(*(torch.as_tensor(part, dtype=in_float(values).dtype) for part in parts))

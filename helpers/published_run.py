@@ -27,6 +27,7 @@ from helpers.logit_diff import (
     residual_stack_to_logit_diff,
 )
 from helpers.patching import patch_sweep
+from helpers.precision import in_float
 from helpers.reference import published, published_value
 
 Record = dict[str, Any]
@@ -79,7 +80,7 @@ def one_prompt(run: Run) -> Record:
     """Rank, logit and probability of the answer to a single prompt, and the ten likeliest tokens."""
     text = published_value("test_prompt")
     model = run.model
-    logits = model(model.to_tokens(text["prompt"], prepend_bos=True))[0, -1]
+    logits = in_float(model(model.to_tokens(text["prompt"], prepend_bos=True))[0, -1])
     probabilities = logits.softmax(-1)
     answer = int(model.to_tokens(text["answer"], prepend_bos=False)[0, 0])
     order = logits.argsort(descending=True).tolist()

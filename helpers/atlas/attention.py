@@ -15,6 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.scores import Measured
+from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
 
@@ -65,7 +66,7 @@ def first_token(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, 
     Source: Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks
     (arXiv 2309.17453).
     """
-    return pattern[..., 1:, 0].mean(-1)
+    return in_float(pattern[..., 1:, 0]).mean(-1)
 
 
 def self_attention(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "batch head"]:
@@ -76,7 +77,7 @@ def self_attention(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tenso
     Null: even attention, mean over i >= 1 of 1/(i+1).
     Source: Clark et al. 2019, What Does BERT Look At? (arXiv 1906.04341).
     """
-    return pattern.diagonal(dim1=-2, dim2=-1)[..., 1:].mean(-1)
+    return in_float(pattern.diagonal(dim1=-2, dim2=-1)[..., 1:]).mean(-1)
 
 
 def local_window(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "batch head"]:
@@ -89,7 +90,7 @@ def local_window(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor,
     """
     offsets = range(1, LOCAL_WINDOW + 1)
     diagonals = [pattern.diagonal(-d, dim1=-2, dim2=-1)[..., LOCAL_WINDOW - d :] for d in offsets]
-    return torch.stack(diagonals).sum(0).mean(-1)
+    return in_float(torch.stack(diagonals)).sum(0).mean(-1)
 
 
 def entropy(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "batch head"]:
@@ -100,7 +101,7 @@ def entropy(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "bat
     Null: even attention, 1.
     Source: Clark et al. 2019, What Does BERT Look At? (arXiv 1906.04341).
     """
-    entropies = torch.special.entr(pattern).sum(-1)[..., 1:]
+    entropies = torch.special.entr(in_float(pattern)).sum(-1)[..., 1:]
     seen = torch.arange(2, pattern.shape[-1] + 1, device=pattern.device)
     return (entropies / seen.log()).mean(-1)
 
@@ -110,7 +111,7 @@ TEXT_SCORES = (first_token, self_attention, local_window, entropy)
 
 
 def _diagonal(pattern: Tensor, offset: int) -> Tensor:
-    return pattern.diagonal(-offset, dim1=-2, dim2=-1).mean(-1)
+    return in_float(pattern.diagonal(-offset, dim1=-2, dim2=-1)).mean(-1)
 
 
 def even_attention(length: int) -> Float[Tensor, "1 1 dest src"]:

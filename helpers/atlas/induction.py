@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.atlas.attention import even_attention
 from helpers.atlas.inputs import REPEATS
 from helpers.atlas.scores import Measured
+from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.readout import unembedding
 from helpers.replay import hook_names_of
@@ -34,7 +35,7 @@ def induction_logit(
     Null: 0.
     Source: Olsson et al. 2022, In-context Learning and Induction Heads; TransformerLens demos.
     """
-    return effect.mean(1)
+    return in_float(effect).mean(1)
 
 
 def prefix_matching(
@@ -49,9 +50,9 @@ def prefix_matching(
     Null: even attention, mean over i of (number of earlier copies)/(i+1).
     Source: Olsson et al. 2022, In-context Learning and Induction Heads, appendix.
     """
-    length = pattern.shape[-1]
+    pattern, length = in_float(pattern), pattern.shape[-1]
     dest = torch.arange(1 + block, length, device=pattern.device)
-    total = torch.zeros(*pattern.shape[:2], len(dest), device=pattern.device)
+    total = pattern.new_zeros(*pattern.shape[:2], len(dest))
     for k in range(1, REPEATS):
         src = dest - k * block + 1
         seen = src >= 1  # position 0 is the beginning of the sequence
@@ -72,7 +73,7 @@ def prefix_copying(
     Null: 1/25, if what is raised has nothing to do with what is attended to.
     Source: after Olsson et al. 2022, In-context Learning and Induction Heads, appendix.
     """
-    block = effect.shape[-1]
+    pattern, effect, block = in_float(pattern), in_float(effect), effect.shape[-1]
     raised = (effect - effect.mean(-1, keepdim=True)).relu().transpose(1, 2)  # batch head dest token
     to_tokens = pattern[..., 1:].unflatten(-1, (-1, block)).sum(-2)
     all_raised = to_tokens.sum(-1, keepdim=True) * raised

@@ -16,6 +16,7 @@ from helpers.atlas.scores import Measured
 from helpers.ioi import REFERENCE_TEMPLATES, IOIPrompts, ioi_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions
 from helpers.patching import patch_sweep
+from helpers.precision import in_float
 from helpers.readout import read_directions
 from helpers.replay import hook_names_of
 
@@ -36,7 +37,7 @@ def ioi_attribution(
     Null: 0.
     Source: Wang et al. 2022, Interpretability in the Wild (arXiv 2211.00593).
     """
-    return effect
+    return in_float(effect)
 
 
 def ioi_attention_io(
@@ -90,7 +91,7 @@ def ioi_patching(
     Null: 0.
     Source: Wang et al. 2022 (arXiv 2211.00593); TransformerLens, Exploratory Analysis demo.
     """
-    return restored / span
+    return in_float(restored) / span
 
 
 ATTENTION_SCORES = {"IO": ioi_attention_io, "S1": ioi_attention_s1, "S2": ioi_attention_s2}
@@ -98,7 +99,7 @@ ATTENTION_SCORES = {"IO": ioi_attention_io, "S1": ioi_attention_s1, "S2": ioi_at
 
 def _attention_to(attention: Tensor, positions: Tensor) -> Tensor:
     index = positions[:, None, None, None].expand(*attention.shape[:3], 1)
-    return attention.gather(-1, index)[..., 0]
+    return in_float(attention.gather(-1, index)[..., 0])
 
 
 def sampled_prompts(

@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.inputs import start_token
 from helpers.atlas.scores import Measured, centred_rank
+from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.readout import unembedding
 from helpers.replay import hook_names_of
@@ -56,7 +57,7 @@ def copying_eigenvalue(
     Source: after Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; tokens after
     the first block as in Wang et al. 2022 (arXiv 2211.00593).
     """
-    values, readers = values - values.mean(0), readers - readers.mean(0)
+    values, readers = (in_float(part) - in_float(part).mean(0) for part in (values, readers))
     return ov_eigenvalue(torch.einsum("thi,thj->hij", values, readers))
 
 
@@ -113,7 +114,7 @@ def qk_same_token(
     Null: 0.
     Source: after Elhage et al. 2021, A Mathematical Framework for Transformer Circuits (QK circuit).
     """
-    matches = queries @ keys.T
+    matches = in_float(queries) @ in_float(keys).T
     return centred_rank(matches, matches.diagonal())
 
 
