@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import circuitsvis
 import nbformat
+import numpy as np
 import pytest
 
 from helpers.notebooks import site
@@ -24,9 +26,7 @@ def write(folder: Path, name: str, *cells: str) -> Path:
 
 @pytest.fixture
 def demos(tmp_path) -> list[site.Demo]:
-    inside, outside = "[a](Other_Demo.ipynb#b) [c](../helpers/ioi.py)", "[d](https://e.f)"
-    links = f"{inside} {outside} [g](#h) [i](gpt2/One_Demo.ipynb)"
-    write(tmp_path, "One_Demo", OPENING, links)
+    write(tmp_path, "One_Demo", OPENING)
     write(tmp_path, "Other_Demo", OPENING)
     (tmp_path / "thumbnails").mkdir()
     (tmp_path / "thumbnails" / "One_Demo.png").write_bytes(b"")
@@ -54,7 +54,7 @@ def test_our_readme_begins_with_the_exploratory_analysis():
 
 
 def test_links_replace_the_badge_and_say_whose_outputs_these_are(demos):
-    first = site.web_notebook(demos[0], "o/n", ["One_Demo.ipynb"]).cells[0].source
+    first = site.web_notebook(demos[0], "o/n").cells[0].source
     assert "![" not in first
     assert "https://colab.research.google.com/github/o/n/blob/main/demos/One_Demo.ipynb" in first
     assert "https://github.com/o/n/blob/main/demos/One_Demo.py" in first
@@ -78,21 +78,26 @@ def test_sentences_may_be_broken_and_columns_not(text, tag):
     assert site.line_breaks(nbformat.v4.new_code_cell(outputs=outputs)) == tag
 
 
-def test_relative_links_stay_on_the_site_or_lead_to_the_repository(demos):
-    pages = [demo.path.name for demo in demos]
-    assert site.web_notebook(demos[0], "o/n", pages).cells[1].source.split() == [
-        "[a](Other_Demo.ipynb#b)",
-        "[c](https://github.com/o/n/blob/main/helpers/ioi.py)",
-        "[d](https://e.f)",
-        "[g](#h)",
-        "[i](https://github.com/o/n/blob/main/demos/gpt2/One_Demo.ipynb)",
-    ]
-
-
 def test_the_committed_notebook_is_left_alone(demos):
     before = nbformat.writes(demos[0].notebook)
-    site.web_notebook(demos[0], "o/n", [])
+    site.web_notebook(demos[0], "o/n")
     assert nbformat.writes(demos[0].notebook) == before
+
+
+@pytest.mark.parametrize(
+    ("written", "staged"),
+    [
+        ("```math\na^2\n```", "```{math}\na^2\n```"),
+        ("```{python}\nx\n```", "```python\nx\n```"),
+        ("- ```{r foo, echo=FALSE}\n  x\n  ```", "- ```r foo, echo=FALSE\n  x\n  ```"),
+        ("> ~~~{note}\n> x\n> ~~~", "> ~~~note\n> x\n> ~~~"),
+        ("```python\nx\n```", "```python\nx\n```"),
+        ("````\n```{python}\n```\n````", "````\n```{python}\n```\n````"),
+        ("Text {python} and `{math}`", "Text {python} and `{math}`"),
+    ],
+)
+def test_blocks_of_code_are_no_directives(written, staged):
+    assert site.plain_fences(written) == staged
 
 
 def test_the_index_has_a_card_for_each_and_pictures_where_there_are_some(demos):
@@ -120,16 +125,57 @@ def test_a_warning_of_sphinx_leaves_the_old_pages(tmp_path):
     assert (out / "index.html").read_text() == "old"
 
 
-def test_an_attention_view_is_closed_and_asks_no_other_server():
-    view = (
-        '<div id="circuits-vis-1" style="margin: 15px 0;"/>\n<script crossorigin type="module">\n'
-        'import { render, AttentionHeads } from "https://unpkg.com/circuitsvis@1/dist/cdn/esm.js";\n'
-        'render(\n"circuits-vis-1",\nAttentionHeads,\n{}\n)\n</script>'
-    )
-    output = nbformat.v4.new_output("display_data", {"text/html": view})
+def in_page(html: str) -> str:
+    """What the page of a notebook gets for an HTML output."""
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
     cell, _ = InteractiveOutputs().preprocess_cell(nbformat.v4.new_code_cell(outputs=[output]), {}, 0)
-    html = cell.outputs[0]["data"]["text/html"]
+    return cell.outputs[0]["data"]["text/html"]
+
+
+VIEW = (
+    '<div id="circuits-vis-1" style="margin: 15px 0;"/>\n<script crossorigin type="module">\n'
+    'import { render, AttentionHeads } from "https://unpkg.com/circuitsvis@1/dist/cdn/esm.js";\n'
+    'render(\n"circuits-vis-1",\nAttentionHeads,\n{}\n)\n</script>'
+)
+
+
+def test_an_attention_view_is_closed_and_asks_no_other_server():
+    html = in_page(VIEW)
     assert html.startswith('<div id="circuits-vis-1" style="margin: 15px 0;"></div>')
     assert 'CircuitsVis.render("circuits-vis-1", CircuitsVis.AttentionHeads,' in html
     assert "https:" not in html
     assert "CircuitsVis" in circuitsvis_script()
+
+
+def test_each_of_several_views_does():
+    html = in_page(f"<p>two</p>{VIEW}{VIEW.replace('vis-1', 'vis-2')}")
+    assert html.count("CircuitsVis.render(") == html.count("></div>") == 2
+    assert "https:" not in html
+
+
+def test_the_packages_own_views_do():
+    view = circuitsvis.attention.attention_heads(np.ones((1, 2, 2)), ["a", "b"])
+    assert "https:" in view.cdn_src
+    assert "https:" not in in_page(view.cdn_src)
+    assert "CircuitsVis.AttentionHeads" in in_page(view.local_src), "it brings its script itself"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<table><tr><td>circuitsvis</td><td>1.43</td></tr></table>",
+        '<p>See <a href="https://github.com/TransformerLensOrg/CircuitsVis">circuitsvis</a>.</p>',
+        '<pre>import { render } from "https://unpkg.com/circuitsvis@1/dist/cdn/esm.js";</pre>',
+        '<script type="module">log("circuitsvis")</script>',
+    ],
+)
+def test_html_that_names_circuitsvis_stays_as_it_is(html):
+    assert in_page(html) == html
+
+
+def test_a_view_in_an_unknown_form_is_said_and_kept(capsys):
+    html = (
+        """<script type="module">import * as v from 'https://unpkg.com/circuitsvis@9/x.js';</script>"""
+    )
+    assert in_page(html) == html
+    assert "needs a network" in capsys.readouterr().err

@@ -6,13 +6,14 @@ GitHub does, with a note for whoever makes the pages; it is no reason to make no
 
 from __future__ import annotations
 
+import html
 import re
 import sys
-from html import escape
+from xml.etree.ElementTree import Element, tostring
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
-from latex2mathml.converter import convert
+from latex2mathml.converter import Converter
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
@@ -23,8 +24,16 @@ _ALIGNED_AT = re.compile(
 )
 _GATHERED = re.compile(r"\\(begin|end)\{(?:gathered|gather|multlined|multline)\*?\}")
 _LABEL = re.compile(r"\\(?:label|tag)\*?\{[^}]*\}|\\(?:notag|nonumber)\b")
-# What it leaves in its result of what it did not understand.
-_LEFT_OVER = re.compile(r"<m[io]>(?:\\|&(?:amp;)?</)|linebreak=")
+# docutils takes the star for the operator's name, and draws it.
+_STARRED = r"\operatorname*"
+# Browsers take a letter's style from CSS only.
+_STYLES = {
+    "bold": "font-weight: bold",
+    "italic": "font-style: italic",
+    "bold-italic": "font-weight: bold; font-style: italic",
+    "sans-serif": "font-family: sans-serif",
+    "monospace": "font-family: monospace",
+}
 
 
 def to_mathml(latex: str, block: bool) -> str | None:
@@ -34,10 +43,13 @@ def to_mathml(latex: str, block: bool) -> str | None:
         latex: without the dollars around it.
         block: whether it has a line of its own.
     """
+    if _STARRED in latex:
+        return _by_latex2mathml(latex, block)
     try:
-        return str(tex2mathml(latex, as_block=block))
-    except (ValueError, AttributeError, IndexError):
-        # It ends so at commands it does not know and at arguments without braces; the other knows more.
+        return str(tex2mathml(latex.replace(r"\bm{", r"\boldsymbol{"), as_block=block))
+    except (
+        Exception
+    ):  # an error of its own at commands it does not know, any at arguments without braces
         return _by_latex2mathml(latex, block)
 
 
@@ -46,10 +58,31 @@ def _by_latex2mathml(latex: str, block: bool) -> str | None:
     known = _ALIGNED_AT.sub(lambda at: rf"\{at.group()[1:].partition('{')[0]}{{align*}}", known)
     known = _GATHERED.sub(lambda at: rf"\{at[1]}{{array}}" + ("{c}" if at[1] == "begin" else ""), known)
     try:
-        result = convert(known, display="block" if block else "inline")
+        formula = Converter(display="block" if block else "inline").convert_to_element(known)
     except Exception:  # it has no error of its own for what it cannot read: any may come
         return None
-    return None if _LEFT_OVER.search(result) else result
+    for part in formula.iter():
+        _finish(part)
+    if any(map(_left_over, formula.iter())):
+        return None
+    return tostring(formula, encoding="unicode", short_empty_elements=False)
+
+
+def _finish(part: Element) -> None:
+    """Letters for the converter's HTML entities, signs for their escapes in text, CSS for styles."""
+    part.text = html.unescape(part.text or "")
+    if part.tag == "mtext":
+        part.text = re.sub(r"\\([_%#&$])", r"\1", part.text)
+    variant = part.attrib.pop("mathvariant", "normal")
+    if variant in _STYLES:
+        part.set("style", _STYLES[variant])
+
+
+def _left_over(part: Element) -> bool:
+    """Whether it is something that the converter did not understand."""
+    text = part.text or ""
+    unknown = part.tag in ("mi", "mo") and (text.startswith("\\") or text == "&")
+    return unknown or "linebreak" in part.attrib
 
 
 def _html(latex: str, block: bool) -> str:
@@ -57,7 +90,7 @@ def _html(latex: str, block: bool) -> str:
     if drawn is not None:
         return drawn
     print(f"NOTE: a formula is shown as it is written, no converter draws it: {latex}", file=sys.stderr)
-    source = f'<code class="formula">{escape(latex)}</code>'
+    source = f'<code class="formula">{html.escape(latex)}</code>'
     return f"<pre>{source}</pre>" if block else source
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from importlib import resources
 from typing import Any
 
@@ -15,9 +16,9 @@ from plotly.offline import get_plotlyjs
 
 from helpers.figure_json import PLOTLY
 
-CIRCUITSVIS_IMPORT = re.compile(
-    r'import \{[^}]*\} from "[^"]*circuitsvis[^"]*";\s*render\(\s*("[^"]*"),\s*(\w+),'
-)
+_SCRIPT = re.compile(r"<script\b([^>]*)>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
+_IMPORT = re.compile(r'import \{[^}]*\} from "[^"]*circuitsvis[^"]*";\s*render\(\s*("[^"]*"),\s*(\w+),')
+_UNKNOWN_IMPORT = re.compile(r"""\b(?:from|import)\b\s*\(?\s*["'][^"']*circuitsvis""")
 
 
 class InteractiveOutputs(Preprocessor):
@@ -30,7 +31,7 @@ class InteractiveOutputs(Preprocessor):
             data = output.get("data", {})
             if PLOTLY in data:
                 output["data"] = {"text/html": _plotly_html(data[PLOTLY], f"figure-{index}-{number}")}
-            elif "circuitsvis" in data.get("text/html", ""):
+            elif "text/html" in data:
                 data["text/html"] = _local_circuitsvis(data["text/html"])
         return cell, resources
 
@@ -40,20 +41,26 @@ def _plotly_html(figure: dict[str, Any], div_id: str) -> str:
 
 
 def _local_circuitsvis(html: str) -> str:
-    local, count = CIRCUITSVIS_IMPORT.subn(r"CircuitsVis.render(\1, CircuitsVis.\2,", html)
-    if count != 1:
-        raise ValueError("A CircuitsVis output does not import its script in the way this page expects.")
+    """The HTML with its CircuitsVis views, if it has any, drawn by the page's own script."""
+    local = _SCRIPT.sub(_local_script, html)
     # It writes <div .../>, which browsers take as open: what follows would become part of the view.
-    closed = re.sub(r'(<div id="circuits-vis-[^>]*?)\s*/>', r"\1></div>", local)
-    return closed.replace(' type="module"', "")
+    return re.sub(r'(<div id="circuits-vis-[^>]*?)\s*/>', r"\1></div>", local)
+
+
+def _local_script(script: re.Match[str]) -> str:
+    attributes, code = script.groups()
+    local, count = _IMPORT.subn(r"CircuitsVis.render(\1, CircuitsVis.\2,", code)
+    if _UNKNOWN_IMPORT.search(local):
+        print(
+            "NOTE: a CircuitsVis view is imported in an unknown way; it needs a network", file=sys.stderr
+        )
+        return script.group()
+    module = attributes.replace(' type="module"', "") if count else attributes
+    return f"<script{module}>{local}</script>"
 
 
 def to_html(notebook: NotebookNode, title: str) -> str:
-    """The page, with the scripts of Plotly and CircuitsVis, and our style for the latter, inside it.
-
-    Raises:
-        ValueError: if a CircuitsVis output has an unknown form.
-    """
+    """The page, with the scripts of Plotly and CircuitsVis, and our style for the latter, inside it."""
     exporter = HTMLExporter(
         preprocessors=[InteractiveOutputs],
         template_name="lab",

@@ -184,7 +184,26 @@ def web_notebook(demo: Demo, repository: str) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code" and (tag := line_breaks(cell)):
             cell.metadata.setdefault("tags", []).append(tag)
+        elif cell.cell_type == "markdown":
+            cell.source = plain_fences(cell.source)
     return notebook
+
+
+def plain_fences(markdown: str) -> str:
+    """Blocks of code as GitHub shows them: ```math as a formula, ```{python} as code.
+
+    MyST has a meaning of its own for braces, and drops the text where it knows none.
+    """
+    lines = markdown.split("\n")
+    for token in _MARKDOWN.parse(markdown):
+        if token.type != "fence" or token.map is None:
+            continue
+        language, line = token.info.strip(), token.map[0]
+        if language == "math":
+            lines[line] = lines[line].replace("math", "{math}")
+        elif language.startswith("{"):
+            lines[line] = lines[line].replace(language, language.strip("{}").partition("}")[0])
+    return "\n".join(lines)
 
 
 def index(pages: Sequence[Demo | AtlasPage], repository: str) -> str:

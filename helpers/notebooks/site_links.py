@@ -16,17 +16,16 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from docutils import nodes
 from sphinx.addnodes import download_reference, pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
-from sphinx.util import logging
 
 from helpers.notebooks.prose import html_anchors, slug
 
-_LOG = logging.getLogger(__name__)
+_GITHUB = "https://github.com/"
 _IN_HTML = {"href": "link", "src": "picture"}
 
 
@@ -38,9 +37,9 @@ def is_relative(address: str) -> bool:
 
 def in_repository(address: str, repository: str) -> str:
     """Where a relative address of a demo is to be seen on GitHub."""
-    path, mark, rest = unquote(address).partition("#")
-    path = os.path.normpath(f"demos/{path}")
-    return f"https://github.com/{repository}/blob/main/{quote(path)}{mark}{quote(rest)}"
+    parts = urlsplit(address)
+    path = quote(os.path.normpath(f"demos/{unquote(parts.path)}"))
+    return urlunsplit(parts._replace(path=f"{_GITHUB}{repository}/blob/main/{path}"))
 
 
 def as_data(picture: Path) -> str:
@@ -99,34 +98,45 @@ class Addresses(SphinxTransform):
         for node in list(self.document.findall()):
             if isinstance(node, (pending_xref, download_reference)) and node.get("reftype") == "myst":
                 self._link(node)
-            elif isinstance(node, nodes.image) and is_relative(node["uri"]):
-                node["uri"] = self._new("picture", node["uri"])
-            elif isinstance(node, nodes.raw) and "html" in node.get("format", "").split():
-                _set_text(node, with_addresses(node.astext(), self._new))
             elif isinstance(node, nodes.reference) and node.get("id_link"):
                 self._heading(node)
+            elif isinstance(node, nodes.reference) and is_relative(node.get("refuri", "")):
+                node["refuri"] = self._new("link", node["refuri"])  # in Markdown that a cell displays
+            elif isinstance(node, nodes.image) and is_relative(node["uri"]):
+                if not Path(self.env.srcdir, node["uri"]).is_file():
+                    node["uri"] = self._new("picture", node["uri"])
+            elif isinstance(node, nodes.raw) and "html" in node.get("format", "").split():
+                _set_text(node, with_addresses(node.astext(), self._new))
 
     def _link(self, node: pending_xref | download_reference) -> None:
         """MyST has taken the address apart if it names a page; another one it has kept whole."""
+        target = node["reftarget"]
         if node.get("refdomain") == "doc":
-            anchor = node["reftargetid"]
-            node["reftargetid"] = slug(anchor) if anchor else None
-            return
-        target = self._new("link", node["reftarget"])
-        node.replace_self(nodes.reference("", "", *node.children, refuri=target, internal=False))
+            target = f"{quote(target)}.ipynb" + (
+                f"#{node['reftargetid']}" if node["reftargetid"] else ""
+            )
+        new = self._new("link", target)
+        link = nodes.reference("", "", *node.children, refuri=new, internal=not new.startswith(_GITHUB))
+        if "reftitle" in node:
+            link["reftitle"] = node["reftitle"]
+        node.replace_self(link)
 
     def _new(self, kind: str, address: str) -> str:
-        path, mark, rest = address.partition("#")
+        parts = urlsplit(address)
         if kind == "link":
-            page = Path(os.path.normpath(unquote(path)))
+            page = Path(os.path.normpath(unquote(parts.path)))
             if page.suffix == ".ipynb" and page.parent == Path() and page.stem in self.env.found_docs:
-                return f"{quote(page.stem)}.html{mark}{rest}"
+                anchor = f"#{self._anchor(page.stem, parts.fragment)}" if parts.fragment else ""
+                return f"{quote(page.stem)}.html{anchor}"
             return in_repository(address, self.config.demos_repository)
-        try:
-            return as_data(Path(self.config.demos_folder, unquote(urlsplit(address).path)))
-        except OSError as error:
-            _LOG.warning("no picture for %s: %s", address, error, location=self.env.docname)
-            return address
+        file = Path(self.config.demos_folder, unquote(parts.path))
+        # Sphinx says of a picture in Markdown that it is missing; HTML is shown as it is.
+        return as_data(file) if file.is_file() else address
+
+    def _anchor(self, page: str, anchor: str) -> str:
+        """Of another page: an id in its HTML as it is, or a heading's."""
+        text = self.env.doc2path(page).read_text(encoding="utf-8").replace('\\"', '"')
+        return anchor if anchor in html_anchors(text) else slug(unquote(anchor))
 
     def _heading(self, node: nodes.reference) -> None:
         """Let the anchor be as MyST writes it, GitHub's form, for which Jupyter's may stand too."""
@@ -141,6 +151,20 @@ class Addresses(SphinxTransform):
         return {anchor for html in raw for anchor in html_anchors(html)}
 
 
+class Leniency(SphinxTransform):
+    """What docutils takes for an error and everything else shows."""
+
+    default_priority = 5
+
+    def apply(self, **_: Any) -> None:
+        names = {name for note in self.document.findall(nodes.footnote) for name in note["names"]}
+        for node in list(self.document.findall()):
+            if isinstance(node, nodes.footnote_reference) and node.get("refname") not in names:
+                node.parent.replace(node, nodes.Text(f"[^{node['refname']}]"))
+            elif isinstance(node, nodes.transition):  # wherever it stands, also first or last
+                node.parent.replace(node, nodes.raw("", "<hr/>", format="html"))
+
+
 def _set_text(node: nodes.raw, text: str) -> None:
     node.rawsource = text
     node[:] = [nodes.Text(text)]
@@ -150,4 +174,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("demos_repository", "", "env", str)
     app.add_config_value("demos_folder", "", "env", str)
     app.add_transform(Addresses)
+    app.add_transform(Leniency)
     return {"parallel_read_safe": True}

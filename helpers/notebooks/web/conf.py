@@ -20,8 +20,9 @@ extensions = [
     "helpers.notebooks.site_links",
 ]
 nb_execution_mode = "off"
-myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath", "strikethrough", "tasklist"]
 myst_heading_anchors = 6
+smartquotes = False  # a token's quotes are not the typographer's
 # What GitHub and JupyterLab show without a word is no reason to make no pages.
 suppress_warnings = [
     "misc.highlighting_failure",  # code that is no code of its language is shown all the same
