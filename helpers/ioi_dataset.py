@@ -95,6 +95,11 @@ def _row_numbers(rows: Rows, count: int) -> list[int]:
         return list(range(count))[rows]
     if isinstance(rows, Tensor):
         rows = rows.cpu().numpy()
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+        raise TypeError(
+            f"Rows are chosen by a vector of whole numbers or Booleans, or a slice; got {rows!r}. "
+            "For one prompt give a list of one number."
+        )
     index = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
     if index.size == 0 and index.dtype == float:  # of an empty list
         index = index.astype(int)

@@ -15,10 +15,11 @@ pytestmark = [
 ]
 
 # One of each kind: as GPT-2, as Llama, a norm's weight left, logits multiplied, squashed, latent
-# attention, another model once processed.
+# attention, another model once processed, recurrent layers among others.
 QUICK = (
     *("GPT2LMHeadModel", "LlamaForCausalLM", "NemotronForCausalLM", "Olmo2ForCausalLM"),
     *("GraniteForCausalLM", "Gemma2ForCausalLM", "DeepseekV2ForCausalLM", "BitNetForCausalLM"),
+    "JambaForCausalLM",
 )
 
 

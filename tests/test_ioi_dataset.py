@@ -119,6 +119,10 @@ def test_select_indexes_as_numpy_does(sample, kind):
         sample.select(kind([True, False]))
     with pytest.raises(IndexError, match="100"):
         sample.select(kind([0, 100]))
+    with pytest.raises(IndexError, match="-101"):
+        sample.select(kind([-101]))
+    with pytest.raises(IndexError, match="101 Booleans for 100 prompts"):
+        sample.select(kind([True] * 101))
     with pytest.raises(TypeError, match="float"):
         sample.select(kind([0.0, 1.0]))
     with pytest.raises(TypeError, match="shape"):
@@ -131,6 +135,20 @@ def test_select_takes_slices_ranges_and_nothing(sample, rows):
     part = sample.select(rows)
     assert part.prompts == [sample.prompts[row] for row in np.arange(len(sample))[chosen].astype(int)]
     assert len(part.tokens) == len(part)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_select_takes_numbers_of_every_width(sample, dtype):
+    """As NumPy: uint8 are numbers, not a mask."""
+    for rows in (torch.tensor([1, 0, 1], dtype=dtype), torch.tensor([1, 0, 1], dtype=dtype).numpy()):
+        assert sample.select(rows).prompts == [sample.prompts[row] for row in (1, 0, 1)]
+    assert len(sample.select(torch.tensor([], dtype=dtype))) == 0
+
+
+@pytest.mark.parametrize("rows", [3, np.int64(3), torch.tensor(3), True, None, "1", 1.0, ["1"], ...])
+def test_select_refuses_what_is_no_vector(sample, rows):
+    with pytest.raises(TypeError, match="Rows are chosen by a vector of whole numbers or Booleans"):
+        sample.select(rows)
 
 
 def test_a_seed_fixes_the_prompts_and_nothing_else_moves(model):
