@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,15 @@ class Interval(NamedTuple):
     def at(self, *index: int) -> Interval:
         """One cell."""
         return Interval(*(part[index] for part in self))
+
+    def plain(self) -> tuple[float, float, float]:
+        """A single one's three numbers."""
+        return self.value.item(), self.low.item(), self.high.item()
+
+
+def stack_intervals(cells: Iterable[Interval]) -> Interval:
+    """Intervals of one shape as one, along a new first axis, as for a figure."""
+    return Interval(*(torch.stack(parts) for parts in zip(*cells, strict=True)))
 
 
 def mean_interval(

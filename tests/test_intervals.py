@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.intervals import mean_interval
+from helpers.intervals import mean_interval, stack_intervals
 
 
 @pytest.fixture
@@ -77,3 +77,11 @@ def test_it_prints_with_its_ends():
 def test_refusals(bad, message):
     with pytest.raises(ValueError, match=message):
         mean_interval(bad)
+
+
+def test_intervals_side_by_side_and_as_numbers():
+    cells = [mean_interval(torch.tensor([1.0, 2.0, 4.0])), mean_interval(torch.tensor([0.0, -1.0]))]
+    both = stack_intervals(cells)
+    assert both.value.shape == (2,)
+    assert both.at(1).plain() == cells[1].plain()
+    assert cells[0].plain() == (pytest.approx(7 / 3), pytest.approx(1.0), pytest.approx(4.0))
