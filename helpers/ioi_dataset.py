@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from string import Formatter
@@ -182,6 +182,35 @@ class IOISample:
         """Three names that are not the prompt's at all three places: the paper's ABC distribution."""
         first, second, third = self.other_tokens.unbind(1)
         return self._with_names(IO=first, S1=second, S2=third)
+
+    def strangers(self, seed: int, orders: Collection[str] = ("same", "other")) -> list[int]:
+        """For each prompt the row of another, drawn at random, that names neither of its people.
+
+        Args:
+            seed: of the generator, which is used for nothing else.
+            orders: whether that prompt may have the "same" order (ABBA or BABA), the "other", or both.
+
+        Raises:
+            ValueError: if there is no such prompt for one of them, or an order has another name.
+        """
+        if not orders or not {*orders} <= {"same", "other"}:
+            raise ValueError(f'orders must be "same", "other" or both; got {orders!r}.')
+        generator = random.Random(seed)
+        named = list(zip(self.answers, self.order, strict=True))
+        rows = []
+        for row, (pair, order) in enumerate(named):
+            allowed = [
+                number
+                for number, (other, other_order) in enumerate(named)
+                if not {*pair} & {*other} and ("same" if order == other_order else "other") in orders
+            ]
+            if not allowed:
+                raise ValueError(
+                    f"No prompt of the sample is a stranger to prompt {row} ({self.prompts[row]!r}); "
+                    "draw a larger sample."
+                )
+            rows.append(generator.choice(allowed))
+        return rows
 
     def _with_names(self, **names: Int[Tensor, " batch"]) -> Int[Tensor, "batch pos"]:
         tokens = self.tokens.clone()

@@ -234,3 +234,25 @@ def test_english_prompts_on_gpt2s_files(narrow_gpt2):
     sample = sample_ioi(narrow_gpt2, 200, seed=0)
     assert sample.frames == ENGLISH.frames
     assert sample.tokens.shape == (200, 15)
+
+
+@pytest.mark.parametrize("orders", [("same",), ("other",), ("same", "other")])
+def test_strangers_share_no_name_and_have_the_order_asked_for(sample, orders):
+    strangers = sample.strangers(5, orders)
+    assert len(strangers) == len(sample)
+    seen = set()
+    for row, other in enumerate(strangers):
+        assert not {*sample.answers[row]} & {*sample.answers[other]}
+        seen.add("same" if sample.order[row] == sample.order[other] else "other")
+    assert seen == {*orders}
+    assert strangers == sample.strangers(5, orders)
+    assert strangers != sample.strangers(6, orders)
+
+
+def test_strangers_that_there_are_not(sample):
+    with pytest.raises(ValueError, match=r"No prompt .* prompt 0 \('w1 .* larger sample"):
+        sample.select([0, 0]).strangers(0)
+    with pytest.raises(ValueError, match='"same", "other" or both; got'):
+        sample.strangers(0, ("ABBA",))
+    with pytest.raises(ValueError, match='"same", "other" or both; got'):
+        sample.strangers(0, ())

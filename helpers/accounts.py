@@ -1,0 +1,210 @@
+"""What a change of one head's output does to the logit difference, part by part, until nothing is left.
+
+At the last position the residual stream is the sum of what every part wrote there. So the change of the
+logit difference is the sum of what every part writes differently, read with the clean run's final scale,
+and of what the change of that scale does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from fancy_einsum import einsum
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens import ActivationCache
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities import get_act_name
+from transformers import DynamicCache
+
+from helpers.logit_diff import logit_diff, logit_diff_directions, residual_stack_to_logit_diff
+from helpers.precision import in_float
+from helpers.progress import progress_bar
+from helpers.readout import check_heads
+from helpers.replay import PrefixCache, check_model
+
+Replacement = tuple[tuple[int, int], Float[Tensor, "prompt d_head"]]
+
+
+class Account(NamedTuple):
+    """A change of the logit difference by part and prompt, which add up to it.
+
+    Attributes:
+        before, after: the logit difference, which are no parts.
+        direct: what the changed head itself writes differently.
+        scale: what the change of the final norm's scale does to the stream of the changed run.
+        heads: what every head writes differently; 0 for the changed head.
+        mlps: what every MLP writes differently.
+    """
+
+    before: Float[Tensor, " prompt"]
+    after: Float[Tensor, " prompt"]
+    direct: Float[Tensor, " prompt"]
+    scale: Float[Tensor, " prompt"]
+    heads: Float[Tensor, "layer head prompt"]
+    mlps: Float[Tensor, "layer prompt"]
+
+    @property
+    def groups(self) -> dict[str, Float[Tensor, " prompt"]]:
+        """The change by later heads, by later MLPs and by the final scale."""
+        return {
+            "later heads": self.heads.sum((0, 1)),
+            "later MLPs": self.mlps.sum(0),
+            "final scale": self.scale,
+        }
+
+    @property
+    def parts(self) -> Float[Tensor, " prompt"]:
+        """The sum of all parts."""
+        return self.direct + sum(self.groups.values())
+
+    @property
+    def made_up(self) -> Float[Tensor, " prompt"]:
+        """The change less the head's own: after an ablation, what is made up for of its loss."""
+        return self.after - self.before - self.direct
+
+
+def account_for(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "prompt pos"],
+    answer_tokens: Int[Tensor, "prompt 2"],
+    replacements: Sequence[Replacement],
+    *,
+    batch: int = 25,
+    progress: bool | None = None,
+) -> list[Account]:
+    """What becomes of the logit difference when one head's output at the last position is replaced.
+
+    Nothing changes before the last position. So the changed runs take the keys and values there from the
+    clean run, and run the last token only.
+
+    Args:
+        model: in evaluation mode, without hooks.
+        tokens: prompts of one length, without padding.
+        answer_tokens: (right, wrong) token ids of each prompt.
+        replacements: ((layer, head), what replaces its output ``z``) of each account. For zero ablation,
+            zeros.
+        batch: how many prompts run at once.
+        progress: show a bar; ``None`` for where somebody watches.
+
+    Returns:
+        An account for each replacement, in float32 (float64 for such a model), on the CPU.
+
+    Raises:
+        ValueError: if a replacement has another shape than [prompt, d_head], or there is no such head.
+        NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
+    """
+    check_model(model)
+    check_heads(model)
+    for (layer, head), output in replacements:
+        if not (0 <= layer < model.cfg.n_layers and 0 <= head < model.cfg.n_heads):
+            raise ValueError(
+                f"There is no L{layer}H{head}: {model.cfg.model_name} has {model.cfg.n_layers} layers "
+                f"of {model.cfg.n_heads} heads."
+            )
+        if output.shape != (len(tokens), model.cfg.d_head):
+            raise ValueError(
+                f"What replaces L{layer}H{head} must be [prompt, d_head] = "
+                f"{(len(tokens), model.cfg.d_head)}; got {tuple(output.shape)}."
+            )
+    batches: list[list[Account]] = []
+    starts = range(0, len(tokens), batch)
+    with torch.no_grad(), progress_bar("accounts", len(starts), progress) as bar:
+        for start in starts:
+            rows = slice(start, start + batch)
+            cut = [(head, output[rows]) for head, output in replacements]
+            batches.append(_accounts_of_batch(model, tokens[rows], answer_tokens[rows], cut))
+            bar.update()
+    return [
+        Account(*(torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)))
+        for found in zip(*batches, strict=True)
+    ]
+
+
+def _accounts_of_batch(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "prompt pos"],
+    answer_tokens: Int[Tensor, "prompt 2"],
+    replacements: Sequence[Replacement],
+) -> list[Account]:
+    keys_and_values = DynamicCache()
+    clean = _run(model, tokens, answer_tokens, keys_and_values)
+    earlier = PrefixCache(keys_and_values, tokens.shape[1] - 1)
+    accounts = []
+    for (layer, head), output in replacements:
+        hook = _replace_at_end(layer, head, output)
+        changed = _run(model, tokens[:, -1:], answer_tokens, earlier, [hook])
+        accounts.append(_difference((layer, head), clean, changed, answer_tokens))
+    return accounts
+
+
+class _LastToken(NamedTuple):
+    """Of a run at the last position: logit difference, what was kept, what heads and MLPs wrote."""
+
+    diffs: Float[Tensor, " prompt"]
+    cache: ActivationCache
+    by_head: Float[Tensor, "component prompt d_model"]
+    by_mlp: Float[Tensor, "layer prompt d_model"]
+
+
+def _run(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "prompt some_pos"],
+    answer_tokens: Int[Tensor, "prompt 2"],
+    keys_and_values: DynamicCache,
+    hooks: Sequence[tuple[str, Callable[..., Tensor]]] = (),
+) -> _LastToken:
+    layers = range(model.cfg.n_layers)
+    needed = {get_act_name(site, layer) for site in ("z", "mlp_out") for layer in layers}
+    needed |= {"ln_final.hook_scale", get_act_name("resid_post", layers[-1])}
+    with model.hooks(fwd_hooks=list(hooks)):
+        logits, cache = model.run_with_cache(
+            tokens, past_key_values=keys_and_values, names_filter=needed.__contains__
+        )
+    by_head = [
+        einsum(
+            "prompt head d_head, head d_head d_model -> head prompt d_model",
+            in_float(cache["z", layer][:, -1]),
+            in_float(model.blocks[layer].attn.W_O),
+        )
+        for layer in layers
+    ]
+    by_mlp = [in_float(cache["mlp_out", layer][:, -1]) for layer in layers]
+    diffs = logit_diff(logits, answer_tokens, per_prompt=True)
+    return _LastToken(diffs, cache, torch.cat(by_head), torch.stack(by_mlp))
+
+
+def _difference(
+    head: tuple[int, int], clean: _LastToken, changed: _LastToken, answer_tokens: Int[Tensor, "prompt 2"]
+) -> Account:
+    model = clean.cache.model
+    directions = logit_diff_directions(model, answer_tokens)
+
+    def read(stack: Float[Tensor, "part prompt d_model"], run: _LastToken) -> Tensor:
+        return residual_stack_to_logit_diff(stack, run.cache, directions, per_prompt=True).cpu()
+
+    heads = read(changed.by_head - clean.by_head, clean)
+    heads = heads.unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
+    direct = heads[head].clone()
+    heads[head] = 0
+    final = changed.cache["resid_post", -1][None, :, -1]
+    return Account(
+        before=clean.diffs.cpu(),
+        after=changed.diffs.cpu(),
+        direct=direct,
+        scale=(read(final, changed) - read(final, clean))[0],
+        heads=heads,
+        mlps=read(changed.by_mlp - clean.by_mlp, clean),
+    )
+
+
+def _replace_at_end(
+    layer: int, head: int, output: Float[Tensor, "prompt d_head"]
+) -> tuple[str, Callable[..., Tensor]]:
+    def replace(z: Float[Tensor, "prompt pos head d_head"], hook: Any) -> Tensor:
+        z[:, -1, head] = output.to(z)
+        return z
+
+    return get_act_name("z", layer), replace
