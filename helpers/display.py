@@ -82,9 +82,20 @@ def show_circuitsvis(view: RenderedHTML) -> None:
     random_id = re.search(r'id="(circuits-vis-[^"]+)"', html)
     if random_id is None:
         raise ValueError("This CircuitsVis view names no <div id>; its HTML has changed.")
+    html = _whole_script(html)
     anonymous = html.replace(random_id[1], "")
     name = "circuits-vis-" + hashlib.sha256(anonymous.encode()).hexdigest()[:12]
     display(HTML(html.replace(random_id[1], name)))
+
+
+def _whole_script(html: str) -> str:
+    """So that no text in a view's script, a token such as ``</script>``, ends it for a browser."""
+    start, end = re.search(r"<script\b[^>]*>", html), html.rfind("</script>")
+    if start is None or end < start.end():
+        raise ValueError("This CircuitsVis view holds no script; its HTML has changed.")
+    # All that a parser of HTML looks for in a script; in JavaScript it stands in strings only.
+    script = re.sub(r"<(?=/?script|!--)", r"\\u003c", html[start.end() : end], flags=re.IGNORECASE)
+    return html[: start.end()] + script + html[end:]
 
 
 class _StaticPng(MimetypeRenderer):

@@ -48,7 +48,7 @@ def find_model(name: str, timeout: float) -> tuple[str, Path]:
     """
     folder = Path(name).expanduser()
     here = _fault(folder)
-    if is_path(name):
+    if _is_path(name):
         if here:
             raise ModelUnavailableError(
                 f"The folder {name!r} holds no complete model in Hugging Face format: {here}. "
@@ -86,13 +86,13 @@ def from_anywhere(name: str, timeout: float = 5.0) -> str:
         ModelUnavailableError: if the name is a path, and no model is there.
     """
     folder = Path(name).expanduser()
-    if is_path(name) or _fault(folder) is None:
+    if _is_path(name) or _fault(folder) is None:
         _, found = find_model(name, timeout)
         return str(folder.resolve()) if found == folder else name
     return name
 
 
-def is_path(name: str) -> bool:
+def _is_path(name: str) -> bool:
     """Whether a name can only mean a folder: absolute, from home or from here, or of many parts."""
     parts = Path(name).parts
     from_here = name.startswith(("./", "../", f".{os.sep}", f"..{os.sep}")) or name in (".", "..")

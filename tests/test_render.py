@@ -247,7 +247,7 @@ def test_sync_of_an_unchanged_demo_changes_nothing(rendered):
         ("EleutherAI/pythia-160m", "demos/EleutherAI--pythia-160m/X.ipynb"),
         ("somebody/pythia-160m", "demos/somebody--pythia-160m/X.ipynb"),
         ("~/models/my-gpt2/", "demos/my-gpt2/X.ipynb"),
-        ("./checkpoints/smollm2-135m", "demos/smollm2-135m/X.ipynb"),
+        ("/checkpoints/smollm2-135m", "demos/smollm2-135m/X.ipynb"),
     ],
 )
 def test_each_model_has_its_place(model, where):

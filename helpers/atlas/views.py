@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 from IPython.display import HTML
@@ -10,8 +10,14 @@ from IPython.display import HTML
 from helpers.atlas.table import ERROR, Atlas
 from helpers.display import ShownFigure
 from helpers.plotting import WIDTH
+from helpers.plotting.labels import all_written, as_written
 
 ALWAYS = ("previous_token", "duplicate_token", "induction", "copying_eigenvalue", "ioi_attribution")
+
+
+def _html(text: str) -> str:
+    """As text between tags, where a ``>`` stands for itself."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def head_table(
@@ -30,17 +36,17 @@ def head_table(
         KeyError: with the scores there are, if there is no such score.
     """
     cells = _cells(atlas, by, count, smallest, columns)
-    header = "".join(f"<th>{name}</th>" for name in cells)
+    header = "".join(f"<th>{_html(name)}</th>" for name in cells)
     rows = zip(*cells.values(), strict=True)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>\n" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_html(c)}</td>" for c in row) + "</tr>\n" for row in rows)
     return HTML(f"<table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>")
 
 
 def score_table(atlas: Atlas) -> HTML:
     """What each score of the atlas means, with its range and null, from its docstring."""
     rows = "".join(
-        f"<tr><td><code>{name}</code></td><td>{entry['meaning']}</td><td>{entry['range']}</td>"
-        f"<td>{entry['null']}</td></tr>\n"
+        f"<tr><td><code>{_html(name)}</code></td><td>{_html(entry['meaning'])}</td>"
+        f"<td>{_html(entry['range'])}</td><td>{_html(entry['null'])}</td></tr>\n"
         for name, entry in atlas.info["scores"].items()
     )
     header = "<tr><th>score</th><th>what it means</th><th>range</th><th>null</th></tr>"
@@ -67,19 +73,24 @@ def sortable_table(
     first = tables[by]
     fig = ShownFigure(
         go.Table(
-            header={"values": list(first), "fill_color": "#dbe7f3", "align": "left", "height": 30},
-            cells={"values": list(first.values()), "align": "left", "height": 24},
+            header={
+                "values": all_written(list(first)),
+                "fill_color": "#dbe7f3",
+                "align": "left",
+                "height": 30,
+            },
+            cells={"values": _written(first), "align": "left", "height": 24},
             columnwidth=_widths(first),
         )
     )
     buttons = [
         {
-            "label": score,
+            "label": as_written(score),
             "method": "restyle",
             "args": [
                 {
-                    "header.values": [list(cells)],
-                    "cells.values": [list(cells.values())],
+                    "header.values": [all_written(list(cells))],
+                    "cells.values": [_written(cells)],
                     "columnwidth": [_widths(cells)],
                 }
             ],
@@ -87,7 +98,7 @@ def sortable_table(
         for score, cells in tables.items()
     ]
     fig.update_layout(
-        title=f"Top heads of {atlas.info['model']}: choose a score to sort by",
+        title=f"Top heads of {as_written(atlas.info['model'])}: choose a score to sort by",
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.04, "yanchor": "bottom"}],
         paper_bgcolor="white",
         font={"size": 13},
@@ -97,6 +108,10 @@ def sortable_table(
     )
     fig.show_now()
     return fig
+
+
+def _written(cells: Mapping[str, list[str]]) -> list[list[str]]:
+    return [all_written(column) for column in cells.values()]
 
 
 def _widths(columns: Iterable[str]) -> list[float]:

@@ -62,7 +62,7 @@ class AtlasPage:
     @property
     def promise(self) -> str:
         # A folder's name may hold anything.
-        names = (re.sub(r"([\\`*_$<\[])", r"\\\1", e.atlas.info["model"]) for e in self.entries)
+        names = (re.sub(r"([\\`*_$<&\[])", r"\\\1", e.atlas.info["model"]) for e in self.entries)
         models = " and ".join(names)
         return (
             f"Every attention head of {models}: search by name, sort and filter by any score, and open "

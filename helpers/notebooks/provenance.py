@@ -9,8 +9,6 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from helpers.model_folder import is_path
-
 Loaded = Mapping[str, str | None]  # model, dtype, weights
 
 STAMPED_PACKAGES = ("torch", "transformer-lens", "transformers", "plotly", "circuitsvis")
@@ -29,7 +27,7 @@ def source_sha256(source: Path) -> str:
 def model_name(model: str) -> str:
     """How the stamp names a model: as asked for, but a folder of this machine by its last part."""
     folder = Path(model).expanduser()
-    is_folder = is_path(model) or (folder / "config.json").is_file()
+    is_folder = folder.is_absolute() or (folder / "config.json").is_file()
     return folder.resolve().name if is_folder else model
 
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import as_array
+from helpers.plotting.labels import all_written, as_written
 from helpers.plotting.look import SERIES_COLOURS, ZERO_LINE, finish
 
 
@@ -41,6 +42,7 @@ def waterfall(
         raise ValueError("parts is empty: nothing to plot.")
     steps = as_array([start[1], *parts.values()], "values", dims=(1,))
     total = float(steps.sum())
+    written = all_written(labels)
     fig = ShownFigure(
         go.Waterfall(
             x=np.arange(len(labels)),
@@ -49,14 +51,14 @@ def waterfall(
             text=[f"{start[1]:.2f}", *(f"{value:+.2f}" for value in parts.values()), f"{total:.2f}"],
             textposition="outside",
             cliponaxis=False,
-            customdata=labels,
-            hovertemplate=f"%{{customdata}}<br>{y}: %{{y:.4f}}<extra></extra>",
+            customdata=written,
+            hovertemplate=f"%{{customdata}}<br>{as_written(y)}: %{{y:.4f}}<extra></extra>",
             increasing={"marker": {"color": SERIES_COLOURS[0]}},
             decreasing={"marker": {"color": SERIES_COLOURS[1]}},
             totals={"marker": {"color": "#777777"}},
             connector={"line": {"color": "grey", "width": 1}},
         )
     )
-    fig.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, tickangle=-40)
-    fig.update_yaxes(title_text=y, **ZERO_LINE)
+    fig.update_xaxes(tickvals=list(range(len(labels))), ticktext=written, tickangle=-40)
+    fig.update_yaxes(title_text=as_written(y), **ZERO_LINE)
     return finish(fig, title, height)

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from helpers.display import ShownFigure
+from helpers.plotting.labels import all_written, as_written
 from helpers.plotting.look import PLOT_WIDTH, SERIES_COLOURS, VEIL, finish
 
 Place = tuple[float, float]
@@ -72,7 +73,7 @@ def circuit_graph(
         fig.add_annotation(
             x=0.6 * x0 + 0.4 * x1,
             y=0.6 * y0 + 0.4 * y1,
-            text=text,
+            text=as_written(text),
             showarrow=False,
             font={"size": 11, "color": colour},
             bgcolor=VEIL,
@@ -81,20 +82,21 @@ def circuit_graph(
         x=[places[name][0] for name in nodes],
         y=[places[name][1] for name in nodes],
         mode="markers+text",
-        text=list(nodes),
-        customdata=[x_labels[column] for column, _ in nodes.values()],
-        hovertemplate=f"%{{text}}<br>{x}: %{{customdata}}<extra></extra>",
+        text=all_written(list(nodes)),
+        customdata=[as_written(x_labels[column]) for column, _ in nodes.values()],
+        hovertemplate=f"%{{text}}<br>{as_written(x)}: %{{customdata}}<extra></extra>",
         marker={"size": 42, "color": "white", "line": {"color": "black", "width": 1}},
         textfont={"size": 11},
     )
     columns = sorted({column for column, _ in nodes.values()})
     fig.update_xaxes(
-        title_text=x,
+        title_text=as_written(x),
         tickvals=list(range(len(columns))),
-        ticktext=[x_labels[column] for column in columns],
+        ticktext=[as_written(x_labels[column]) for column in columns],
         range=[-0.6, len(columns) - 0.4],
     )
-    fig.update_yaxes(title_text=y, tickvals=rows, ticktext=[y_labels[row] for row in rows])
+    row_texts = [as_written(y_labels[row]) for row in rows]
+    fig.update_yaxes(title_text=as_written(y), tickvals=rows, ticktext=row_texts)
     fig.update_layout(showlegend=False)
     return finish(fig, title, height)
 

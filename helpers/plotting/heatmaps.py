@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from helpers.display import ShownFigure
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
+from helpers.plotting.labels import all_written, as_written
 from helpers.plotting.look import (
     DIVERGING,
     PLOT_WIDTH,
@@ -74,12 +75,13 @@ def imshow(
     texts = cell_names if names is not None else [[f"{-limit:.{decimals}f}"]]
     font_size = _font_that_fits(texts, n_facets * n_columns)
     on_cells = font_size >= SMALLEST_FONT or names is None or not annotate
-    headings = titles
+    headings = all_written(titles)
+    written = [all_written(row) for row in cell_names]
     if not on_cells:
-        above = [", ".join(cell_names[row][column] for row, column in cells) for cells in marked]
+        above = [", ".join(written[row][column] for row, column in cells) for cells in marked]
         headings = [
             f"{title}<br><span style='font-size: 11px'>{found or '&nbsp;'}</span>"
-            for title, found in zip(titles, above, strict=True)
+            for title, found in zip(headings, above, strict=True)
         ]
 
     fig = ShownFigure(
@@ -97,14 +99,14 @@ def imshow(
             # Categories by position: two columns may carry the same text.
             x=np.arange(n_columns),
             y=np.arange(n_rows),
-            customdata=cell_names,
-            hovertemplate=f"%{{customdata}}<br>{value_name}: %{{z:.4f}}<extra></extra>",
+            customdata=written,
+            hovertemplate=f"%{{customdata}}<br>{as_written(value_name)}: %{{z:.4f}}<extra></extra>",
             coloraxis="coloraxis",
         )
         fig.add_trace(heatmap, row=1, col=column)
         for row, cell in cells:
             value = facet[row, cell]
-            text = f"{value:.{decimals}f}" if names is None else cell_names[row][cell]
+            text = f"{value:.{decimals}f}" if names is None else written[row][cell]
             fig.add_annotation(
                 x=cell,
                 y=row,
@@ -119,21 +121,22 @@ def imshow(
             )
     shown_columns = thin(x_labels, 60 // n_facets)
     fig.update_xaxes(
-        title_text=x,
+        title_text=as_written(x),
         tickvals=list(shown_columns),
-        ticktext=list(shown_columns.values()),
+        ticktext=all_written(list(shown_columns.values())),
         **tick_texts(list(shown_columns.values()), PLOT_WIDTH / n_facets),
     )
     shown_rows = thin(y_labels, 40)
-    fig.update_yaxes(autorange="reversed", tickvals=list(shown_rows), ticktext=list(shown_rows.values()))
-    fig.update_yaxes(title_text=y, col=1)
+    row_texts = all_written(list(shown_rows.values()))
+    fig.update_yaxes(autorange="reversed", tickvals=list(shown_rows), ticktext=row_texts)
+    fig.update_yaxes(title_text=as_written(y), col=1)
     fig.update_yaxes(ticklabelstandoff=3)  # off the cells
     fig.update_layout(
         coloraxis={
             "colorscale": DIVERGING if scale == "diverging" else SEQUENTIAL,
             "cmin": low,
             "cmax": high,
-            "colorbar": {"title": {"text": value_name, "side": "right"}},
+            "colorbar": {"title": {"text": as_written(value_name), "side": "right"}},
         }
     )
     room_above = 80 if on_cells else 100

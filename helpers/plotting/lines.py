@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from helpers.display import ShownFigure
 from helpers.plotting.heatmaps import head_names
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
+from helpers.plotting.labels import all_written, as_written, whole_name
 from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, VEIL, ZERO_LINE, finish, tick_texts
 
 
@@ -46,27 +47,31 @@ def line(
         lengths = {name: len(v) for name, v in series.items()}
         raise ValueError(f"Expected one or more series of equal length; got {lengths}.")
     labels = as_labels(x_labels, len(next(iter(series.values()))), "x_labels")
+    written = all_written(labels)
+    x, y = as_written(x), as_written(y)
     fig = ShownFigure()
     for index, (name, array) in enumerate(series.items()):
+        name_written = as_written(name)
         colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
         fig.add_scatter(
             x=np.arange(len(array)),
             y=array,
-            name=name,
+            name=name_written,
             mode="lines+markers",
             line={
                 "color": colour,
                 "dash": SERIES_DASHES[index % len(SERIES_DASHES)],
             },
-            customdata=labels,
-            hovertemplate=f"%{{customdata}}<br>{y}: %{{y:.4f}}<extra>{name}</extra>",
+            customdata=written,
+            hovertemplate=f"%{{customdata}}<br>{y}: %{{y:.4f}}<extra>{name_written}</extra>",
+            **whole_name(name),
         )
         change = np.diff(array, prepend=array[:1])
         for step in largest(change if annotate_by == "change" else array, annotate):
             fig.add_annotation(
                 x=step,
                 y=array[step],
-                text=f"{labels[step]}: {array[step]:.2f}",
+                text=f"{written[step]}: {array[step]:.2f}",
                 # Away from the line, and not off the figure.
                 ax=-45 if change[step] >= 0 or step > 0.9 * len(array) else 45,
                 ay=-25 if change[step] >= 0 else 25,
@@ -75,7 +80,12 @@ def line(
             )
     shown = thin(labels, 32)
     texts = list(shown.values())
-    fig.update_xaxes(title_text=x, tickvals=list(shown), ticktext=texts, **tick_texts(texts))
+    fig.update_xaxes(
+        title_text=x,
+        tickvals=list(shown),
+        ticktext=all_written(texts),
+        **tick_texts(texts),
+    )
     fig.update_yaxes(title_text=y, **ZERO_LINE)
     fig.update_layout(showlegend=len(series) > 1)
     return finish(fig, title, height)
@@ -116,6 +126,8 @@ def scatter(
     if len(xs) != len(ys):
         raise ValueError(f"x_values and y_values must match; got {len(xs)} and {len(ys)} points.")
     names = as_labels(names, len(xs), "names")
+    x, y = as_written(x), as_written(y)
+    written = all_written(names)
     far = set(largest(np.hypot(xs, ys), annotate))
     fig = ShownFigure()
     if diagonal:
@@ -127,9 +139,9 @@ def scatter(
         x=xs,
         y=ys,
         mode="markers+text",
-        text=[name if index in far else "" for index, name in enumerate(names)],
+        text=[name if index in far else "" for index, name in enumerate(written)],
         textposition=_label_sides(xs, ys, far),
-        customdata=names,
+        customdata=written,
         hovertemplate=f"%{{customdata}}<br>{x}: %{{x:.4f}}<br>{y}: %{{y:.4f}}<extra></extra>",
         marker={"size": 8, "color": SERIES_COLOURS[0], "opacity": 0.7},
     )
@@ -189,14 +201,14 @@ def intervals(
     fig = ShownFigure()
     for index, (name, parts) in enumerate(series.items()):
         value, low, high = (as_array(part, f"series {name!r}", dims=(1,)) for part in parts)
-        names = as_labels(labels, len(value), "labels")
+        texts = all_written(as_labels(labels, len(value), "labels"))
         # Side by side, so that bars of several series do not hide each other.
         places = np.arange(len(value)) + 0.16 * (index - (len(series) - 1) / 2) * (not connect)
         error = {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low}
         at, along, bars = ("y", "x", "error_x") if horizontal else ("x", "y", "error_y")
         fig.add_scatter(
             **{at: places, along: value, bars: error},
-            name=name,
+            name=as_written(name),
             mode="lines+markers" if connect else "markers",
             marker={
                 "size": 8,
@@ -204,13 +216,14 @@ def intervals(
                 "symbol": ("circle", "square", "diamond", "x")[index % 4],
             },
             line={"dash": SERIES_DASHES[index % len(SERIES_DASHES)]},
-            customdata=[[*row] for row in zip(names, low.tolist(), high.tolist(), strict=True)],
+            customdata=[[*row] for row in zip(texts, low.tolist(), high.tolist(), strict=True)],
             hovertemplate=f"%{{customdata[0]}}: %{{{along}:.3f}} "
-            f"[%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<extra>{name}</extra>",
+            f"[%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<extra>{as_written(name)}</extra>",
+            **whole_name(name),
         )
-    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
-    fig.update_xaxes(title_text=x, **(ZERO_LINE if horizontal else ticks))
-    fig.update_yaxes(title_text=y, automargin=True, **(ticks if horizontal else ZERO_LINE))
+    ticks = {"tickvals": list(range(len(texts))), "ticktext": texts, "zeroline": False}
+    fig.update_xaxes(title_text=as_written(x), **(ZERO_LINE if horizontal else ticks))
+    fig.update_yaxes(title_text=as_written(y), automargin=True, **(ticks if horizontal else ZERO_LINE))
     if horizontal:
         fig.update_yaxes(autorange="reversed")
     if reference is not None:

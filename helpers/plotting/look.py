@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from helpers.display import ShownFigure
+from helpers.plotting.labels import as_written
 
 WIDTH = 900  # what fits GitHub's page
 PLOT_WIDTH = 0.75 * WIDTH  # the rest is margins and colour bar
@@ -28,7 +29,7 @@ def finish(fig: ShownFigure, title: str, height: int, room_above: int = 80) -> S
     more_rows = 20 * max(_legend_rows(fig) - 1, 0)
     fig.update_layout(
         title={
-            "text": title,
+            "text": as_written(title),
             "x": 0.05,
             "y": 1,
             "yref": "container",
