@@ -247,6 +247,9 @@ def test_an_escaped_name_is_not_cut_in_the_middle_of_an_entity():
     escaped, usual = line({A: [1.0], "usual": [2.0]}, title="t", x="x", y="y").data
     assert escaped.hoverlabel.namelength == -1
     assert usual.hoverlabel.namelength is None
+    unknown, _ = line({"<unk>": [1.0], "<s>": [2.0]}, title="t", x="x", y="y").data
+    assert "<extra>&lt;unk></extra>" in unknown.hovertemplate, "there, unlike elsewhere, dropped"
+    assert unknown.name == "<unk>"
 
 
 def test_the_committed_figures_hold_nothing_that_is_written_otherwise():

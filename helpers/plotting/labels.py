@@ -30,9 +30,14 @@ def all_written(texts: list[str]) -> list[str]:
     return [as_written(text) for text in texts]
 
 
+def as_hover_name(name: str) -> str:
+    """A series' name for ``<extra>…</extra>``, where Plotly drops every tag, known or not."""
+    return as_written(name).replace("<br>", " ").replace("<", "&lt;")
+
+
 def whole_name(name: str) -> dict[str, Any]:
     """What a trace needs for an escaped name to be hovered whole: Plotly cuts after 15 characters.
 
     Other names are cut as ever.
     """
-    return {} if as_written(name) == name else {"hoverlabel": {"namelength": -1}}
+    return {} if as_hover_name(name) == name else {"hoverlabel": {"namelength": -1}}

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from helpers.display import ShownFigure
 from helpers.plotting.heatmaps import head_names
 from helpers.plotting.inputs import Values, as_array, as_labels, largest, thin
-from helpers.plotting.labels import all_written, as_written, whole_name
+from helpers.plotting.labels import all_written, as_hover_name, as_written, whole_name
 from helpers.plotting.look import SERIES_COLOURS, SERIES_DASHES, VEIL, ZERO_LINE, finish, tick_texts
 
 
@@ -51,19 +51,18 @@ def line(
     x, y = as_written(x), as_written(y)
     fig = ShownFigure()
     for index, (name, array) in enumerate(series.items()):
-        name_written = as_written(name)
         colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
         fig.add_scatter(
             x=np.arange(len(array)),
             y=array,
-            name=name_written,
+            name=as_written(name),
             mode="lines+markers",
             line={
                 "color": colour,
                 "dash": SERIES_DASHES[index % len(SERIES_DASHES)],
             },
             customdata=written,
-            hovertemplate=f"%{{customdata}}<br>{y}: %{{y:.4f}}<extra>{name_written}</extra>",
+            hovertemplate=f"%{{customdata}}<br>{y}: %{{y:.4f}}<extra>{as_hover_name(name)}</extra>",
             **whole_name(name),
         )
         change = np.diff(array, prepend=array[:1])
@@ -218,7 +217,7 @@ def intervals(
             line={"dash": SERIES_DASHES[index % len(SERIES_DASHES)]},
             customdata=[[*row] for row in zip(texts, low.tolist(), high.tolist(), strict=True)],
             hovertemplate=f"%{{customdata[0]}}: %{{{along}:.3f}} "
-            f"[%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<extra>{as_written(name)}</extra>",
+            f"[%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<extra>{as_hover_name(name)}</extra>",
             **whole_name(name),
         )
     ticks = {"tickvals": list(range(len(texts))), "ticktext": texts, "zeroline": False}
