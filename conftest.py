@@ -18,9 +18,6 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A model's folder was named from here; kernels work in the folders of their notebooks."""
-    # nbval leaves what takes a kernel's stderr to the garbage collector, which may come at any time.
-    unclosed = "ignore:unclosed file <_io.(FileIO|TextIOWrapper) name='/dev/null':ResourceWarning"
-    config.addinivalue_line("filterwarnings", unclosed)
     if os.environ.get("DEMO_MODEL"):
         try:
             os.environ["DEMO_MODEL"] = from_anywhere(os.environ["DEMO_MODEL"])
