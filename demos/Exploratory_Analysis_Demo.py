@@ -62,48 +62,40 @@ if found is None or not (Path(found.origin or "").parent / "head_scores.py").is_
     )
 
 # %%
+import pandas as pd
 import torch
 from fancy_einsum import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.utilities import test_prompt
 
-from helpers.head_scores import Head, attention_scores, repeated_random_tokens, top_heads
-from helpers.ioi import reference_prompts
-from helpers.logit_diff import (
-    LogitDiff,
-    logit_diff_directions,
-    normalise,
-    residual_stack_to_logit_diff,
-)
+from helpers.findings import exploratory as findings
+from helpers.logit_diff import LogitDiff, residual_stack_to_logit_diff
 from helpers.models import load_model
-from helpers.patching import patch_head_outputs, patch_sweep
-from helpers.path_patching import path_patch_sweep
-from helpers.plotting import (
-    attention_patterns,
-    circuit_graph,
-    head_map,
-    head_names,
-    imshow,
-    line,
-    scatter,
-)
-from helpers.published_run import published_comparison
-from helpers.reference import (
-    beside_published,
-    published,
-    published_circuit,
-    published_heatmap,
-    published_line,
-    published_value,
-)
-from helpers.wording import say
+from helpers.plotting import attention_patterns, head_map, line, position_map, scatter
+from helpers.reference import beside_published, published_heatmap, published_line, published_value
+from helpers.tables import head_table, show_table
+from helpers.wording import listing, say
 
 # %% [markdown]
 # We only ever look at a finished model, so nothing needs a gradient. Switching them off saves memory and time.
+#
+# **What to copy.** Five things in here stand on their own, for a model and prompts of yours. Each needs the two cells
+# around this text and the cells that begin with:
+#
+# | to get | copy the cells with | and bring |
+# | --- | --- | --- |
+# | the logit difference | `def logit_diff` | `model`, `tokens`, `corrupted_tokens`, `answer_tokens` |
+# | what each head adds to it | `logits, cache`, `right_direction`, `head_outputs =` | `model`, `tokens`, `answer_tokens` |
+# | head scores | `induction_score =`, `scores =` | `model` |
+# | a heatmap of activation patching | `def logit_diff`, `def restored`, `def sweep` | `model`, `tokens`, `corrupted_tokens`, `answer_tokens`, `position_labels` |
+# | path patching into a head | `def logit_diff`, `def restored`, `def path_effects` | `model`, `tokens`, `corrupted_tokens`, `answer_tokens` |
+#
+# `tokens` and `corrupted_tokens` are `[prompt, position]`, of one length, and `answer_tokens` is `[prompt, 2]`: the right
+# token and the wrong one. `path_effects((layer, head))` then gives what every earlier head tells that one.
 
 # %%
 _ = torch.set_grad_enabled(False)
+
 # %% [markdown]
 # ## 2. What we are about to do, and to what
 #
@@ -152,10 +144,9 @@ _ = torch.set_grad_enabled(False)
 
 # %%
 model = load_model()
-say(
-    f"{model.cfg.model_name}: {model.cfg.n_layers} layers of {model.cfg.n_heads} attention heads, "
-    f"residual stream {model.cfg.d_model} wide, vocabulary of {model.cfg.d_vocab} tokens"
-)
+n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+print(f"{model.cfg.model_name}: {n_layers} layers of {n_heads} attention heads")
+print(f"residual stream of {model.cfg.d_model}, vocabulary of {model.cfg.d_vocab} tokens")
 
 # %% [markdown]
 # ## 3. Can the model do the task?
@@ -167,12 +158,10 @@ say(
 # of the other name. If not, we would see both names at about the same rank.
 
 # %%
-test_prompt(
-    "After John and Mary went to the store, John gave a bottle of milk to",
-    " Mary",
-    model,
-    prepend_bos=True,
-)
+from transformer_lens.utilities import test_prompt
+
+question = "After John and Mary went to the store, John gave a bottle of milk to"
+test_prompt(question, " Mary", model, prepend_bos=True)
 
 # %% [markdown]
 # Look at what else is on the list. Are the rivals the other name, or words that could follow grammatically? A model that
@@ -186,9 +175,10 @@ test_prompt(
 # prompt what it loses on the other.
 
 # %%
+from helpers.ioi import reference_prompts
+
 prompts = reference_prompts(model)
-for prompt, (indirect_object, subject) in zip(prompts.prompts, prompts.answers):
-    print(f"{prompt} | right:{indirect_object:7} wrong:{subject}")
+show_table(pd.DataFrame(prompts.answers, prompts.prompts, ["right", "wrong"]))
 
 # %% [markdown]
 # <details><summary>★ Tokens are not words</summary>
@@ -223,17 +213,18 @@ for prompt, (indirect_object, subject) in zip(prompts.prompts, prompts.answers):
 # </details>
 
 # %%
-for number, row in enumerate(prompts.tokens):
+tokens, corrupted_tokens = prompts.tokens, prompts.corrupted_tokens  # [prompt, position]
+answer_tokens = prompts.answer_tokens  # [prompt, 2]: right, wrong
+position_labels = prompts.position_labels
+for number, row in enumerate(tokens):
     print(number, "│".join(model.to_str_tokens(row)))
-print(f"tokens: {list(prompts.tokens.shape)} [prompt, position]")
-print(f"answers: {list(prompts.answer_tokens.shape)} [prompt, right or wrong]")
 
 # %% [markdown]
 # Now run the model once and keep everything. `run_with_cache` returns the logits and a dictionary of all intermediate
 # activations, addressed by name and layer.
 
 # %%
-logits, cache = model.run_with_cache(prompts.tokens)
+logits, cache = model.run_with_cache(tokens)
 print(f"logits: {list(logits.shape)} [prompt, position, token]")
 print(f"attention pattern of layer 0: {list(cache['pattern', 0].shape)} [prompt, head, from, to]")
 
@@ -252,25 +243,24 @@ print(f"attention pattern of layer 0: {list(cache['pattern', 0].shape)} [prompt,
 
 # %%
 def logit_diff(
-    logits: Float[Tensor, "batch pos vocab"],
-    answer_tokens: Int[Tensor, "batch 2"],
-    per_prompt: bool = False,
-) -> Float[Tensor, "..."]:
+    logits: Float[Tensor, "batch pos vocab"], answer_tokens: Int[Tensor, "batch 2"]
+) -> Float[Tensor, " batch"]:
     """Logit of the right answer minus logit of the wrong one, at the last token."""
     right, wrong = logits[:, -1].gather(-1, answer_tokens).unbind(-1)
-    return right - wrong if per_prompt else (right - wrong).mean()
+    return right - wrong
 
 
-per_prompt = logit_diff(logits, prompts.answer_tokens, per_prompt=True)
-clean_logit_diff = logit_diff(logits, prompts.answer_tokens)
-rows = {
-    f"{prompt} …": (ours, theirs)
-    for prompt, ours, theirs in zip(
-        prompts.prompts, per_prompt.tolist(), published_value("logit_diff_per_prompt")
-    )
-}
-rows["average"] = (clean_logit_diff.item(), published_value("logit_diff_average"))
-print(beside_published(rows, model.cfg.model_name))
+clean_logit_diff = logit_diff(model(tokens), answer_tokens).mean()
+corrupted_logit_diff = logit_diff(model(corrupted_tokens), answer_tokens).mean()
+print(f"clean {clean_logit_diff:+.2f}, corrupted {corrupted_logit_diff:+.2f}")
+
+# %%
+per_prompt = logit_diff(logits, answer_tokens).tolist()
+published_diffs = published_value("logit_diff_per_prompt")
+rows = dict(zip(prompts.prompts, zip(per_prompt, published_diffs)))
+rows["average"] = clean_logit_diff.item(), published_value("logit_diff_average")
+show_table(beside_published(rows, model.cfg.model_name))
+say(findings.task(per_prompt))
 
 # %% [markdown]
 # **Is the yardstick right?** A metric deserves a test before it is used. Give the model the *corrupted* prompts, in
@@ -278,27 +268,16 @@ print(beside_published(rows, model.cfg.model_name))
 # negative, since the same eight prompts are asked the opposite question. Rescaled so that the corrupted run is 0 and
 # the clean run is 1, the metric is calibrated by construction; we assert both.
 
+
 # %%
-corrupted_logits = model(prompts.corrupted_tokens)
-corrupted_logit_diff = logit_diff(corrupted_logits, prompts.answer_tokens)
+def restored(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A logit difference on the way from the corrupted run, 0, to the clean run, 1."""
+    return (value - corrupted_logit_diff) / (clean_logit_diff - corrupted_logit_diff)
 
 
-def normalised_logit_diff(logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, ""]:
-    """0 on the corrupted prompts, 1 on the clean ones."""
-    difference = logit_diff(logits, prompts.answer_tokens)
-    return (difference - corrupted_logit_diff) / (clean_logit_diff - corrupted_logit_diff)
-
-
-torch.testing.assert_close(normalised_logit_diff(corrupted_logits).item(), 0.0, atol=1e-5, rtol=0)
-torch.testing.assert_close(normalised_logit_diff(logits).item(), 1.0, atol=1e-5, rtol=0)
+torch.testing.assert_close(restored(clean_logit_diff).item(), 1.0)
+torch.testing.assert_close(restored(corrupted_logit_diff).item(), 0.0)
 torch.testing.assert_close(corrupted_logit_diff, -clean_logit_diff, atol=1e-3, rtol=0)
-print(f"clean {clean_logit_diff:+.2f}, corrupted {corrupted_logit_diff:+.2f}")
-say(
-    f"On (geometric) average the right name is e^{clean_logit_diff:.2f} ="
-    f" {clean_logit_diff.exp():.1f} times as likely as the wrong one; the worst prompt has a"
-    f" difference of {per_prompt.min():.2f}."
-)
-print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(prompts)}.")
 
 # %% [markdown]
 # *What this does not show.* That the model does the task on other sentences, or for the reason we imagine. Eight
@@ -344,12 +323,9 @@ print(f"Prompts on which the right name wins: {(per_prompt > 0).sum()} of {len(p
 # unembedding". This is **direct logit attribution**.
 
 # %%
-answer_directions = model.tokens_to_residual_directions(prompts.answer_tokens)
-directions = answer_directions[:, 0] - answer_directions[:, 1]
-print(
-    f"directions of the answers: {list(answer_directions.shape)} [prompt, right or wrong, d_model]"
-)
-print(f"logit difference directions: {list(directions.shape)} [prompt, d_model]")
+right_direction, wrong_direction = model.tokens_to_residual_directions(answer_tokens).unbind(1)
+directions = right_direction - wrong_direction
+print(f"one direction a prompt: {list(directions.shape)} [prompt, d_model]")
 
 # %% [markdown]
 # **A check before anything rests on it.** The final residual stream, through the last layer norm and on to these
@@ -360,7 +336,6 @@ final_residual = cache["resid_post", -1][:, -1]  # [prompt, d_model]
 scaled_residual = cache.apply_ln_to_stack(final_residual[None], layer=-1, pos_slice=-1)[0]
 by_hand = einsum("batch d_model, batch d_model -> batch", scaled_residual, directions).mean()
 torch.testing.assert_close(by_hand, clean_logit_diff, atol=1e-3, rtol=1e-4)
-torch.testing.assert_close(directions, logit_diff_directions(model, prompts.answer_tokens))
 print(f"from the logits: {clean_logit_diff:.4f}, by projecting the residual stream: {by_hand:.4f}")
 
 # %% [markdown]
@@ -397,35 +372,20 @@ accumulated_residual, lens_labels = cache.accumulated_resid(
     layer=-1, incl_mid=True, pos_slice=-1, return_labels=True
 )
 lens = residual_stack_to_logit_diff(accumulated_residual, cache, directions)
-line(
-    lens,
-    title=(
-        "Logit lens: the logit difference one would read off the residual stream at the last token"
-    ),
-    x="residual stream before (pre) or inside (mid) a layer",
-    y="logit difference",
-    x_labels=lens_labels,
-    annotate=3,
-)
+title = "Logit lens: the logit difference one would read off the residual stream at the last token"
+x = "residual stream before (pre) or inside (mid) a layer"
+line(lens, title=title, x=x, y="logit difference", x_labels=lens_labels, annotate=3)
 
 # %%
-jumps = dict(zip(lens_labels[1:], lens.diff().tolist()))
-published_lens = published_line("logit_lens")
-published_jumps = dict(
-    zip(list(published_lens)[1:], torch.tensor(list(published_lens.values())).diff().tolist())
-)
-for who, steps, total in [
-    (f"this run ({model.cfg.model_name})", jumps, lens[-1].item()),
-    ("GPT-2 small (published)", published_jumps, published_lens["final_post"]),
-]:
-    where, jump = max(steps.items(), key=lambda step: step[1])
-    kind = "an attention layer" if where.endswith("mid") else "an MLP"
-    say(
-        f"{who}: the largest rise is at {where}, {jump:+.2f} of a final {total:.2f}, and is made by"
-        f" {kind}."
-    )
-before_jump = lens[: lens.diff().argmax() + 1].abs().max()
-print(f"Up to its largest rise, this run's reading stays within ±{before_jump:.3f}.")
+steps = pd.Series(lens.tolist(), lens_labels).diff()
+published_steps = pd.Series(published_line("logit_lens")).diff()
+rows = {
+    "largest rise at": (steps.idxmax(), published_steps.idxmax()),
+    "its size": (steps.max(), published_steps.max()),
+}
+show_table(beside_published(rows, model.cfg.model_name))
+before_rise = lens[: lens_labels.index(steps.idxmax())].abs().max().item()
+say(findings.lens(rise_at=steps.idxmax(), before=before_rise))
 
 # %% [markdown]
 # *What it does not show.* A flat line does not mean that nothing happens. The work of noticing the repetition may be
@@ -445,46 +405,32 @@ print(f"Up to its largest rise, this run's reading stays within ±{before_jump:.
 # %%
 components, component_labels = cache.decompose_resid(layer=-1, pos_slice=-1, return_labels=True)
 by_component = residual_stack_to_logit_diff(components, cache, directions)
-added = dict(zip(component_labels, by_component.tolist()))
-layers = range(model.cfg.n_layers)
+torch.testing.assert_close(by_component.sum(), clean_logit_diff, atol=1e-3, rtol=1e-4)
+
+# %%
+added = pd.Series(by_component.tolist(), component_labels)
+attention = added[[f"{layer}_attn_out" for layer in range(n_layers)]].tolist()
+mlps = added[[f"{layer}_mlp_out" for layer in range(n_layers)]].tolist()
 line(
-    {
-        "attention": [added[f"{layer}_attn_out"] for layer in layers],
-        "MLP": [added[f"{layer}_mlp_out"] for layer in layers],
-    },
+    {"attention": attention, "MLP": mlps},
     title="What each layer's attention and MLP add to the logit difference",
     x="layer",
     y="logit difference added",
-    x_labels=[f"L{layer}" for layer in layers],
+    x_labels=[f"L{layer}" for layer in range(n_layers)],
     annotate=2,
     annotate_by="size",
 )
 
 # %%
-torch.testing.assert_close(by_component.sum(), clean_logit_diff, atol=1e-3, rtol=1e-4)
-
-
-def total_of(kind: str, values: dict[str, float]) -> float:
-    """Sum over the components whose label ends in ``kind``."""
-    return sum(value for label, value in values.items() if label.endswith(kind))
-
-
-theirs = published_line("layer_attribution")
-print(
-    beside_published(
-        {
-            "all attention layers": (total_of("attn_out", added), total_of("attn_out", theirs)),
-            "all MLPs": (total_of("mlp_out", added), total_of("mlp_out", theirs)),
-            "embeddings": (total_of("embed", added), total_of("embed", theirs)),
-            "largest component": (max(added, key=added.get), max(theirs, key=theirs.get)),
-            "most negative component": (min(added, key=added.get), min(theirs, key=theirs.get)),
-        },
-        model.cfg.model_name,
-    )
-)
-print(
-    f"The parts sum to {by_component.sum():.2f}, the whole logit difference: nothing is left out."
-)
+both = added, pd.Series(published_line("layer_attribution"))
+rows = {
+    f"all {kind}": [part[part.index.str.endswith(kind)].sum() for part in both]
+    for kind in ("attn_out", "mlp_out", "embed")
+}
+rows["everything"] = [part.sum() for part in both]
+rows["largest component"] = [part.idxmax() for part in both]
+rows["most negative component"] = [part.idxmin() for part in both]
+show_table(beside_published(rows, model.cfg.model_name))
 
 # %% [markdown]
 # The most negative component deserves a thought: some layers push the *wrong* way, on purpose or by accident. We come
@@ -502,45 +448,21 @@ print(
 head_outputs = cache.stack_head_results(layer=-1, pos_slice=-1)  # [layer * head, prompt, d_model]
 by_head = residual_stack_to_logit_diff(head_outputs, cache, directions)
 by_head = by_head.reshape(model.cfg.n_layers, model.cfg.n_heads)
-head_map(
-    by_head,
-    title="What each attention head adds to the logit difference",
-    value_name="logit difference added",
-    annotate=6,
-)
+title = "What each attention head adds to the logit difference"
+head_map(by_head, title=title, value_name="logit difference added", annotate=6)
 
 # %%
-positive_heads = top_heads(by_head, 3)
-negative_heads = top_heads(by_head, 3, smallest=True)
+from helpers.head_scores import Head, top_heads
+
+positive_heads, negative_heads = top_heads(by_head, 3), top_heads(by_head, 3, smallest=True)
 published_heads = published_heatmap("head_attribution")
-
-
-def listing(heads) -> str:
-    """Names and values, such as L0H1 +0.50, that no line break parts."""
-    return ", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:+.3f}" for head in heads)
-
-
-print(
-    beside_published(
-        {
-            "for the answer": (
-                listing(positive_heads),
-                listing(top_heads(published_heads, 3)),
-            ),
-            "against it": (
-                listing(negative_heads),
-                listing(top_heads(published_heads, 3, smallest=True)),
-            ),
-        },
-        model.cfg.model_name,
-    )
-)
-sizes, threshold = by_head.flatten().abs(), 0.1
-large = sizes[sizes > threshold]
-say(
-    f"Of {len(sizes)} heads, {len(large)} move the logit difference by more than {threshold};"
-    f" together they make up {large.sum() / sizes.sum():.1%} of all the movement (signs ignored)."
-)
+published_negative = top_heads(published_heads, 3, smallest=True)
+rows = {
+    "for the answer": (listing(positive_heads), listing(top_heads(published_heads, 3))),
+    "against it": (listing(negative_heads), listing(published_negative)),
+}
+show_table(beside_published(rows, model.cfg.model_name))
+say(findings.concentration(by_head.abs().flatten().tolist()))
 
 # %% [markdown]
 # In GPT-2 small a few heads stand out, and some of the strongest ones *oppose* the answer. The paper calls the first kind
@@ -552,7 +474,7 @@ say(
 # <details><summary>Exercise: is it the right name up, or the wrong name down?</summary>
 #
 # The logit difference cannot tell "raises Mary" from "lowers John". Project the head outputs on the two answers'
-# directions separately (`answer_directions[:, 0]` and `answer_directions[:, 1]`) and compare. The table in the next
+# directions separately (`right_direction` and `wrong_direction`) and compare. The table in the next
 # section does it for the heads that stand out: look there before you believe that every positive head *moves* the right
 # name.
 #
@@ -582,7 +504,7 @@ def show_attention(heads, title: str, prompt: int = 0) -> None:
     """Attention patterns of a few heads on one prompt."""
     attention_patterns(
         torch.stack([cache["pattern", head.layer][prompt, head.head] for head in heads]),
-        tokens=model.to_str_tokens(prompts.tokens[prompt]),
+        tokens=model.to_str_tokens(tokens[prompt]),
         names=[head.name for head in heads],
         title=title,
     )
@@ -600,71 +522,26 @@ show_attention(negative_heads, "Attention of the heads that push most towards th
 # name and on that of the wrong one. In words, a head *looks at* a name that gets more than twice what each position would
 # get if all got the same.
 
-
 # %%
-def attention_from_end(head) -> dict[str, float]:
-    """Average attention from the last token to each named position."""
-    pattern = cache["pattern", head.layer][:, head.head, -1]  # [prompt, source]
-    shares = {
-        name: pattern.gather(1, positions[:, None]).mean().item()
-        for name, positions in prompts.positions.items()
-    }
-    return {
-        "IO": shares["IO"],
-        "S1": shares["S1"],
-        "S2": shares["S2"],
-        "first": pattern[:, 0].mean().item(),
-    }
+from helpers.head_scores import attention_between
 
-
+places = {**prompts.positions, "first": torch.zeros_like(prompts.positions["end"])}
 on_right, on_wrong = (
     residual_stack_to_logit_diff(head_outputs, cache, direction).reshape(by_head.shape)
-    for direction in answer_directions.unbind(1)
+    for direction in (right_direction, wrong_direction)
 )
 torch.testing.assert_close(on_right - on_wrong, by_head, atol=1e-4, rtol=1e-4)
-
-print("          attention from the end to      effect on the logit of")
-print("head      IO     S1     S2     first     right name  wrong name")
-for head in positive_heads + negative_heads:
-    a = attention_from_end(head)
-    right, wrong = on_right[head.layer, head.head], on_wrong[head.layer, head.head]
-    print(
-        f"{head.name:8} {a['IO']:.3f}  {a['S1']:.3f}  {a['S2']:.3f}  {a['first']:.3f}     "
-        f"{right:+10.3f}  {wrong:+10.3f}"
-    )
-
+from_end = {name: attention_between(cache, places["end"], at) for name, at in places.items()}
+columns = {f"attention to {name}": from_end[name] for name in ("IO", "S1", "S2", "first")}
+columns |= {"effect on the right name": on_right, "on the wrong name": on_wrong}
+standing_out = head_table(positive_heads + negative_heads, columns)
+show_table(standing_out)
 
 # %%
-# Of each position, for a head that looks at all of them alike.
-even_share = 1 / prompts.tokens.shape[1]
-
-
-def describe(head) -> str:
-    """One sentence from the numbers above."""
-    attention = attention_from_end(head)
-    names = {"IO": attention["IO"], "S1": attention["S1"], "S2": attention["S2"]}
-    most = max(names, key=names.get)
-    right, wrong = on_right[head.layer, head.head].item(), on_wrong[head.layer, head.head].item()
-    where = "looks at no name in particular"
-    if names[most] > 2 * even_share:
-        where = f"looks most at {most}"
-    moves = f"{'raises' if right > 0 else 'lowers'} the right name"
-    if abs(wrong) > abs(right):
-        moves = f"{'raises' if wrong > 0 else 'lowers'} the wrong name"
-    return f"{head.name} {where} and mostly {moves}."
-
-
-for head in positive_heads + negative_heads:
-    print(describe(head))
-plain_movers = [
-    head.name
-    for head in positive_heads
-    if describe(head).endswith("looks most at IO and mostly raises the right name.")
-]
-say(
-    "Name movers in the plain sense (look at IO, raise it) among the top heads:"
-    f" {plain_movers or 'none'}."
-)
+even_share = 1 / tokens.shape[1]  # of each position, for a head that looks at all alike
+account = standing_out.apply(findings.looks_and_moves, axis="columns", even=even_share)
+show_table(account.to_frame("from the last token it …"))
+say(findings.name_movers(account))
 
 # %% [markdown]
 # In GPT-2 small, the published account is simple: the positive heads attend to the indirect object and copy it, the
@@ -692,6 +569,8 @@ say(
 # scores for the other two differ in one number.
 
 # %%
+from helpers.head_scores import repeated_random_tokens
+
 length = 100
 repeated_tokens = repeated_random_tokens(model, batch=2, length=length, seed=0)
 induction_score = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
@@ -703,17 +582,16 @@ def induction_hook(pattern: Float[Tensor, "batch head dest src"], hook) -> None:
     induction_score[hook.layer()] = to_after_copy.mean(dim=(0, -1)).float().cpu()
 
 
-model.run_with_hooks(
-    repeated_tokens,
-    return_type=None,
-    fwd_hooks=[(lambda name: name.endswith("hook_pattern"), induction_hook)],
-)
+at_patterns = [(lambda name: name.endswith("hook_pattern"), induction_hook)]
+_ = model.run_with_hooks(repeated_tokens, return_type=None, fwd_hooks=at_patterns)
+
+# %%
+from helpers.head_scores import attention_scores
 
 scores = attention_scores(model, repeated_tokens)  # all three kinds, the same way
 torch.testing.assert_close(scores["induction"], induction_score)
 head_map(
-    torch.stack(list(scores.values())),
-    facet_labels=list(scores),
+    scores,
     title="How much each head is of a known kind (random tokens, repeated)",
     value_name="average attention on the diagonal",
     value_range=(0, 1),
@@ -721,34 +599,22 @@ head_map(
 )
 
 # %%
-published_scores = {
-    "previous token": published_heatmap("score_previous_token"),
-    "duplicate token": published_heatmap("score_duplicate_token"),
-    "induction": published_heatmap("score_induction"),
-}
-strongest, how_many = {}, {}
-for kind, score in scores.items():
-    theirs = published_scores[kind]
-    strongest[kind] = (listing(top_heads(score, 3)), listing(top_heads(theirs, 3)))
-    how_many[kind] = (int((score > 0.5).sum()), int((theirs > 0.5).sum()))
-print("The strongest heads of each kind, by score:")
-print(beside_published(strongest, model.cfg.model_name))
-print("\nHow many heads score above 0.5:")
-print(beside_published(how_many, model.cfg.model_name))
+published_scores = {kind: published_heatmap(f"score_{kind.replace(' ', '_')}") for kind in scores}
+both = scores, published_scores
+rows = {f"{kind}: strongest": [listing(top_heads(s[kind], 3)) for s in both] for kind in scores}
+rows |= {f"{kind}: above 0.5": [int((s[kind] > 0.5).sum()) for s in both] for kind in scores}
+show_table(beside_published(rows, model.cfg.model_name))
 
 
 # %%
 def known_kind(head) -> str:
     """The kind of a head, if more than half of its attention is of that kind."""
-    kinds = {kind: score[head.layer, head.head].item() for kind, score in scores.items()}
-    kind = max(kinds, key=kinds.get)
-    return f"{kind}, {kinds[kind]:.2f}" if kinds[kind] > 0.5 else "none of the three"
+    return findings.known_kind({kind: score[head[:2]].item() for kind, score in scores.items()})
 
 
-for head in positive_heads + negative_heads:
-    print(
-        f"{head.name:8} {head.value:+.3f} to the logit difference; known kind: {known_kind(head)}"
-    )
+table = head_table(positive_heads + negative_heads, {"added to the logit difference": by_head})
+table["known kind"] = [known_kind(head) for head in positive_heads + negative_heads]
+show_table(table, signed=True)
 
 # %% [markdown]
 # **What we see** is printed above: how many heads of each kind there are, and whether they explain the heads that write the
@@ -780,26 +646,25 @@ for head in positive_heads + negative_heads:
 
 
 # %%
-def patched_logit_diff(layer: int, position: int) -> Float[Tensor, ""]:
-    """Normalised logit difference of the corrupted run with one vector from the clean run."""
+def patched(layer: int, position: int) -> Float[Tensor, ""]:
+    """What the corrupted run restores with one vector of the residual stream from the clean run."""
 
-    def patch(
-        resid: Float[Tensor, "batch pos d_model"], hook
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def patch(resid: Float[Tensor, "batch pos d_model"], hook) -> Tensor:
         resid[:, position] = cache["resid_pre", layer][:, position]
         return resid
 
     hooks = [(f"blocks.{layer}.hook_resid_pre", patch)]
-    return normalised_logit_diff(model.run_with_hooks(prompts.corrupted_tokens, fwd_hooks=hooks))
+    patched_logits = model.run_with_hooks(corrupted_tokens, fwd_hooks=hooks)
+    return restored(logit_diff(patched_logits, answer_tokens).mean())
 
 
+# %%
 [changed_position] = prompts.changed_positions
-no_op, full = patched_logit_diff(0, changed_position - 1), patched_logit_diff(0, changed_position)
+no_op, full = patched(0, changed_position - 1), patched(0, changed_position)
 torch.testing.assert_close(no_op.item(), 0.0, atol=1e-4, rtol=0)
 torch.testing.assert_close(full.item(), 1.0, atol=1e-4, rtol=0)
-print(f"the runs differ at {prompts.position_labels[changed_position]!r}")
-print(f"patching a position that is the same in both: {no_op:.3f}")
-print(f"patching the changed token: {full:.3f}")
+print(f"the runs differ at {position_labels[changed_position]!r}")
+print(f"patched where they are the same: {no_op:.3f}; where they differ: {full:.3f}")
 
 # %% [markdown]
 # ### Every layer, every position
@@ -820,71 +685,41 @@ print(f"patching the changed token: {full:.3f}")
 # In a causal model the activations before the first differing token are identical in both runs, so they are computed
 # once and kept as keys and values. A patch in a layer leaves everything below untouched, so all patches climb the model
 # *together*: the batch starts with the patches of the lowest layer and gains a copy of the unpatched run for each patch
-# in each further layer. Nothing is approximated; the next cell compares one value with the plain hook above.
+# in each further layer. Nothing is approximated; the cell after the figure compares one value with the plain hook above.
 #
 # </details>
 
-
 # %%
-def normalise_sweep(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """0 is the corrupted run, 1 the clean run."""
-    return normalise(values, clean=clean_logit_diff, corrupted=corrupted_logit_diff)
+from helpers.patching import patch_sweep
 
 
-def sweep(site: str) -> Float[Tensor, "..."]:
+def sweep(site: str) -> Float[Tensor, "layer pos"] | Float[Tensor, "layer head"]:
     """Clean activations into the corrupted run, one at a time."""
-    metric = LogitDiff(prompts.answer_tokens)
-    return normalise_sweep(
-        patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, site, metric)
-    )
+    metric = LogitDiff(answer_tokens)
+    return restored(patch_sweep(model, corrupted_tokens, tokens, site, metric))
 
 
-layer_labels = [f"L{layer}" for layer in range(model.cfg.n_layers)]
-resid_patching = sweep("resid_pre")  # [layer, position]
-some_layer = model.cfg.n_layers // 2
-by_hook = patched_logit_diff(some_layer, changed_position)
-torch.testing.assert_close(
-    resid_patching[some_layer, changed_position], by_hook, atol=1e-3, rtol=1e-3
-)
-imshow(
-    resid_patching,
-    title="Where the answer stands: patching the residual stream, clean into corrupted",
-    x="position",
-    y="before layer",
-    x_labels=prompts.position_labels,
-    y_labels=layer_labels,
-    value_name="logit difference restored",
-    value_range=(-1, 1),
-)
-
+resid_patching = sweep("resid_pre")
+title = "Where the answer stands: patching the residual stream, clean into corrupted"
+colours = {"value_name": "logit difference restored", "value_range": (-1, 1)}
+position_map(resid_patching, position_labels, title=title, y="before layer", **colours)
 
 # %%
-def hand_over(values: Float[Tensor, "layer pos"], position: int) -> dict[str, object]:
-    """Where the information stops being at the changed token, and where it is at the end."""
-    left, arrived = values[:, position] < 0.5, values[:, -1] > 0.5
-    elsewhere = values.clone()
-    elsewhere[:, [position, -1]] = 0
-    return {
-        "half gone from the changed token before": (
-            f"L{int(left.int().argmax())}" if left.any() else "never"
-        ),
-        "half arrived at the last token before": (
-            f"L{int(arrived.int().argmax())}" if arrived.any() else "never"
-        ),
-        "layers until then": (
-            f"{int(arrived.int().argmax())} of {len(values)}" if arrived.any() else "all"
-        ),
-        "largest value at any other position": elsewhere.max().item(),
-    }
+by_sweep = resid_patching[n_layers // 2, changed_position]
+by_hook = patched(n_layers // 2, changed_position)
+torch.testing.assert_close(by_sweep, by_hook, atol=1e-3, rtol=1e-3)
+print(f"The sweep gives {by_sweep:.3f}, the hook {by_hook:.3f}.")
 
-
-published_labels = published()["axes"]["position_labels"]
-published_resid = published_heatmap("patch_resid_pre")
-# Before the first layer, the changed position restores everything.
-published_changed = int(published_resid[0].argmax())
-ours = hand_over(resid_patching, changed_position)
-theirs = hand_over(published_resid, published_changed)
-print(beside_published({what: (ours[what], theirs[what]) for what in ours}, model.cfg.model_name))
+# %%
+both = resid_patching, published_heatmap("patch_resid_pre")
+changed = [int(values[0].argmax()) for values in both]  # restores all before the first layer
+gone = [values[:, position] < 0.5 for values, position in zip(both, changed)]
+rows = {
+    "half gone from the changed token before": [findings.first_layer(layers) for layers in gone],
+    "half arrived at the last token before": [findings.first_layer(v[:, -1] > 0.5) for v in both],
+    "largest value between them": [v[:, p + 1 : -1].max().item() for v, p in zip(both, changed)],
+}
+show_table(beside_published(rows, model.cfg.model_name))
 
 # %% [markdown]
 # The residual stream at a position is *everything* the model knows there, so this figure shows where the information
@@ -900,41 +735,32 @@ print(beside_published({what: (ours[what], theirs[what]) for what in ours}, mode
 
 # %%
 attn_patching, mlp_patching = sweep("attn_out"), sweep("mlp_out")
-imshow(
+position_map(
     torch.stack([attn_patching, mlp_patching]),
+    position_labels,
     title="Patching what one layer adds at one position, clean into corrupted",
-    x="position",
-    y="layer",
-    x_labels=prompts.position_labels,
-    y_labels=layer_labels,
     facet_labels=["attention output", "MLP output"],
-    value_name="logit difference restored",
-    value_range=(-1, 1),
     annotate=3,
+    **colours,
 )
-
 
 # %%
-def strongest_cells(values: Float[Tensor, "layer pos"], labels: list[str], count: int = 3) -> str:
-    """Layers and positions of largest effect."""
-    cells = [
-        divmod(int(index), values.shape[1]) for index in values.flatten().abs().topk(count).indices
-    ]
-    return ", ".join(f"L{layer} at {labels[pos]} {values[layer, pos]:+.3f}" for layer, pos in cells)
+from helpers.reference import published
 
 
-for kind, ours, theirs in [
-    ("attention", attn_patching, published_heatmap("patch_attn_out")),
-    ("MLPs", mlp_patching, published_heatmap("patch_mlp_out")),
-]:
-    say(f"{kind}, this run: {strongest_cells(ours, prompts.position_labels)}")
-    say(f"{kind}, GPT-2 small (published): {strongest_cells(theirs, published_labels)}")
-first_mlps = mlp_patching[:3, changed_position]
-say(
-    "The first three MLPs at the changed token restore"
-    f" {', '.join(f'{value:.3f}' for value in first_mlps)}: early MLPs can matter because they work"
-    " out what the token there is, which is all that was changed."
-)
+def strongest_cells(values: Float[Tensor, "layer pos"], positions: list[str]) -> str:
+    """The three layers and positions of largest effect."""
+    index = [f"L{layer} at{position}" for layer in range(len(values)) for position in positions]
+    cells = pd.Series(values.flatten().tolist(), index)
+    return ", ".join(f"{at} {cells[at]:+.3f}" for at in cells.abs().nlargest(3).index)
+
+
+rows, published_labels = {}, published()["axes"]["position_labels"]
+for site, ours in {"attn_out": attn_patching, "mlp_out": mlp_patching}.items():
+    theirs = strongest_cells(published_heatmap(f"patch_{site}"), published_labels)
+    rows[site] = strongest_cells(ours, position_labels), theirs
+show_table(beside_published(rows, model.cfg.model_name))
+say(findings.early_mlps(mlp_patching[:3, changed_position].tolist()))
 
 # %% [markdown]
 # ### Single heads
@@ -946,30 +772,19 @@ say(
 
 # %%
 head_patching = sweep("z")  # [layer, head]
-head_map(
-    head_patching,
-    title="Patching the output of one head at all positions, clean into corrupted",
-    value_name="logit difference restored",
-    annotate=8,
-)
+title = "Patching the output of one head at all positions, clean into corrupted"
+head_map(head_patching, title=title, value_name="logit difference restored", annotate=8)
 
 # %%
 important_heads = top_heads(head_patching, 8, by_size=True)
+# A clean head's direct effect replaces its corrupted one: about this much.
+direct = by_head / clean_logit_diff
+table = head_table(important_heads, {"restores": head_patching, "writes directly": direct})
+table["so it"] = table.apply(findings.way_of_acting, axis="columns")
+show_table(table, signed=True)
 published_patching = published_heatmap("patch_head_z")
 published_important = top_heads(published_patching, 8, by_size=True)
-say(f"GPT-2 small (published): {listing(published_important)}")
-say(f"this run ({model.cfg.model_name}): {listing(important_heads)}")
-print("\nhead      restores  writes directly  so it")
-for head in important_heads:
-    direct = by_head[head.layer, head.head].item()
-    # A clean head's direct effect replaces its corrupted one: about this much, normalised.
-    directly = direct / clean_logit_diff.item()
-    role = (
-        "mostly writes the answer itself"
-        if directly / head.value > 0.5
-        else "mostly acts through later parts"
-    )
-    print(f"{head.name:8} {head.value:+9.3f}  {directly:+15.3f}  {role}")
+say(f"GPT-2 small (published) restores: {listing(published_important)}")
 
 # %% [markdown]
 # *What it does not show.* Patching all positions at once does not say at *which* position a head matters, nor whether
@@ -989,114 +804,83 @@ for head in important_heads:
 # is the same in both runs, has the same values to read, and can only differ in where it looks: pattern patching matters.
 
 # %%
-query_heads_per_value = model.cfg.n_heads // (
-    getattr(model.cfg, "n_key_value_heads", None) or model.cfg.n_heads
-)
-_, corrupted_cache = model.run_with_cache(prompts.corrupted_tokens)
+_, corrupted_cache = model.run_with_cache(corrupted_tokens)
 
 
-def values_of(run, layer: int, head: int) -> Float[Tensor, "batch pos d_head"]:
-    """What a head can read at each position. Heads of one group may share their values."""
-    return run["v", layer][:, :, head // query_heads_per_value]
+def mixed_outputs(pattern_run, value_run) -> list[Float[Tensor, "batch pos d_head"]]:
+    """Output of every head, looking as in one run and reading as in another."""
+    outputs = []
+    for layer in range(n_layers):
+        values = value_run["v", layer]  # [batch, pos, head, d_head]; heads of a group share theirs
+        values = values.repeat_interleave(n_heads // values.shape[2], dim=2)
+        outputs += einsum(
+            "batch head to from, batch from head d_head -> head batch to d_head",
+            pattern_run["pattern", layer],
+            values,
+        )
+    return outputs
 
 
-def mixed_output(
-    pattern_run, value_run, layer: int, head: int
-) -> Float[Tensor, "batch pos d_head"]:
-    """Output of a head that looks as in one run and reads as in another."""
-    pattern = pattern_run["pattern", layer][:, head]
-    return einsum(
-        "batch to from, batch from d_head -> batch to d_head",
-        pattern,
-        values_of(value_run, layer, head),
-    )
+recomposed = mixed_outputs(cache, cache)[-1]
+torch.testing.assert_close(recomposed, cache["z", -1][:, :, -1], atol=1e-4, rtol=1e-4)
 
-
-all_heads = [
-    (layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)
-]
-recomposed = mixed_output(cache, cache, *all_heads[-1])
-torch.testing.assert_close(
-    recomposed, cache["z", all_heads[-1][0]][:, :, all_heads[-1][1]], atol=1e-4, rtol=1e-4
-)
+# %%
+from helpers.patching import patch_head_outputs
 
 
 def patch_mixed(pattern_run, value_run) -> Float[Tensor, "layer head"]:
     """Patch every head's output, one at a time, by a mixed one."""
-    outputs = [mixed_output(pattern_run, value_run, *head) for head in all_heads]
     values = patch_head_outputs(
         model,
-        prompts.corrupted_tokens,
-        all_heads,
-        outputs,
-        LogitDiff(prompts.answer_tokens),
-        positions=range(changed_position, prompts.tokens.shape[1]),  # nothing differs before
+        corrupted_tokens,
+        [(layer, head) for layer in range(n_layers) for head in range(n_heads)],
+        mixed_outputs(pattern_run, value_run),
+        LogitDiff(answer_tokens),
+        positions=range(changed_position, tokens.shape[1]),  # nothing differs before
     )
-    return normalise_sweep(values).reshape(head_patching.shape)
+    return restored(values).reshape(n_layers, n_heads)
 
 
 value_patching = patch_mixed(pattern_run=corrupted_cache, value_run=cache)
 pattern_patching = patch_mixed(pattern_run=cache, value_run=corrupted_cache)
-head_map(
-    torch.stack([head_patching, value_patching, pattern_patching]),
-    facet_labels=["whole output", "values only", "pattern only"],
-    title="Patching heads, whole and taken apart, clean into corrupted",
-    value_name="logit difference restored",
-)
 
 # %%
-names = [name for row in head_names(model.cfg.n_layers, model.cfg.n_heads) for name in row]
-for part, values in [("values", value_patching), ("pattern", pattern_patching)]:
-    scatter(
-        values,
-        head_patching,
-        names=names,
-        title=(
-            f"Does a head matter for its {part}? On the dotted line, {part} alone"
-            f" explain{'s' if part == 'pattern' else ''} it"
-        ),
-        x=f"logit difference restored by the {part} alone",
-        y="restored by the whole output",
-        diagonal=True,
-        height=480,
-    )
-
+facets = {"whole output": head_patching, "values only": value_patching}
+facets["pattern only"] = pattern_patching
+title = "Patching heads, whole and taken apart, clean into corrupted"
+head_map(facets, title=title, value_name="logit difference restored")
 
 # %%
-def which_part(layer: int, head: int) -> str:
-    """Whether values or pattern account for a head's effect."""
-    value, pattern = value_patching[layer, head].item(), pattern_patching[layer, head].item()
-    if min(abs(value), abs(pattern)) > 0.5 * max(abs(value), abs(pattern)):
-        return "both"
-    return "what it reads (values)" if abs(value) > abs(pattern) else "where it looks (pattern)"
+y = "restored by the whole output"
+for part, verb in {"values": "explain", "pattern": "explains"}.items():
+    alone = {"values": value_patching, "pattern": pattern_patching}[part]
+    title = f"Does a head matter for its {part}? On the dotted line, {part} alone {verb} it"
+    x = f"logit difference restored by the {part} alone"
+    scatter(alone, head_patching, title=title, x=x, y=y, diagonal=True, height=480)
 
-
-print("head      whole   values  pattern  matters for")
-for head in sorted(important_heads):
-    v, p = value_patching[head.layer, head.head], pattern_patching[head.layer, head.head]
-    print(
-        f"{head.name:8} {head.value:+6.3f}   {v:+6.3f}   {p:+6.3f}  "
-        f"{which_part(head.layer, head.head)}"
-    )
-for part in ("what it reads (values)", "where it looks (pattern)", "both"):
-    such = [head.name for head in sorted(important_heads) if which_part(*head[:2]) == part]
-    print(f"{part:25} {', '.join(such) or 'none'}")
+# %%
+columns = {"whole": head_patching, "values": value_patching, "pattern": pattern_patching}
+parts = head_table(sorted(important_heads), columns)
+parts["matters for"] = parts.apply(findings.matters_for, axis="columns")
+show_table(parts, signed=True)
 
 # %% [markdown]
 # The published record of GPT-2 small has the same two sweeps. Summed over the heads of each of the paper's roles:
 
 # %%
-by_values, by_pattern = (
-    published_heatmap("patch_head_v").abs(),
-    published_heatmap("patch_head_pattern").abs(),
+from helpers.reference import published_circuit
+
+by_part = {part: published_heatmap(f"patch_head_{part}").abs() for part in ("v", "pattern")}
+roles = published_circuit()
+table = pd.DataFrame(
+    [
+        [sum(by_part[part][head].item() for head in roles[role]) for part in by_part]
+        for role in roles
+    ],
+    index=roles,
+    columns=["values, sum over heads", "pattern, sum over heads"],
 )
-print("GPT-2 small (published)      values  pattern  (sums over heads, signs ignored)")
-for role, heads in published_circuit().items():
-    layers_of, heads_of = zip(*heads)
-    print(
-        f"{role:26} {by_values[layers_of, heads_of].sum():8.3f} "
-        f"{by_pattern[layers_of, heads_of].sum():8.3f}"
-    )
+show_table(table)
 
 # %% [markdown]
 # Read it by rows. A role that acts through its *values* carries information away from the changed word; one that acts
@@ -1121,106 +905,79 @@ for role, heads in published_circuit().items():
 # key. One that merely reads what stands at the changed position needs to be told nothing: the word there is enough. If
 # no sender mattered to a head that chooses, the heads found above would be a mere list, and not a circuit.
 
+# %%
+from helpers.path_patching import path_patch_sweep
+
+
+def path_effects(receiver: tuple[int, int]) -> dict[str, Float[Tensor, "layer head"]]:
+    """What each earlier head restores through a head's query, key and value alone."""
+    metric = LogitDiff(answer_tokens)
+    return {
+        name: restored(path_patch_sweep(model, corrupted_tokens, tokens, receiver, name[0], metric))
+        for name in ("query", "key", "value")
+    }
+
 
 # %%
-def path_effects(receiver: Head) -> Float[Tensor, "input layer head"]:
-    """Effect of each earlier head through the receiver's query, key and value.
-
-    1 is the whole difference between clean and corrupted.
-    """
-    metric = LogitDiff(prompts.answer_tokens)
-    runs = prompts.corrupted_tokens, prompts.tokens
-    return normalise_sweep(
-        torch.stack(
-            [path_patch_sweep(model, *runs, receiver[:2], through, metric) for through in "qkv"]
-        )
-    )
-
-
-def direct_effect(head: Head) -> float:
+def written(head: Head) -> float:
     """What a head adds to the clean logit difference by itself, without sign."""
-    return abs(by_head[head.layer, head.head].item())
+    return abs(by_head[head[:2]].item())
 
 
 hearing = [head for head in important_heads if head.layer > 0]  # nothing comes before layer 0
-top_writer = max(hearing, key=direct_effect)
-choosers = [head for head in hearing if which_part(*head[:2]) != "what it reads (values)"]
-top_chooser = max(
-    [head for head in choosers if head != top_writer] or hearing[:1], key=direct_effect
-)
-into = {receiver: path_effects(receiver) for receiver in (top_writer, top_chooser)}
-path_range = (
-    -max(e.abs().max().item() for e in into.values()),
-    max(e.abs().max().item() for e in into.values()),
-)
-for receiver, effects in into.items():
-    head_map(
-        effects,
-        facet_labels=[f"into its {name}" for name in ("query", "key", "value")],
-        title=f"Which earlier heads speak to {receiver.name}?",
-        value_name="logit difference restored",
-        value_range=path_range,
-    )
+top_writer = max(hearing, key=written)
+choosing = parts.index[parts["matters for"] != "what it reads"]
+choosers = [head for head in hearing if head.name in choosing and head != top_writer]
+top_chooser = max(choosers or hearing[:1], key=written)
+into = {receiver: path_effects(receiver[:2]) for receiver in (top_writer, top_chooser)}
+largest = max(values.abs().max().item() for paths in into.values() for values in paths.values())
 
 
 # %%
-def strongest_paths(
-    effects: Float[Tensor, "input layer head"], receiver: Head, count: int
-) -> list[tuple]:
-    """(sender, input, receiver), strongest first."""
-    found = [
-        (Head(h.layer, h.head, effects[i, h.layer, h.head].item()), name, receiver)
-        for i, name in enumerate(("query", "key", "value"))
-        for h in top_heads(effects[i].abs(), count)
-    ]
-    return sorted(found, key=lambda path: -abs(path[0].value))[:count]
-
-
-def report_paths(receiver: Head, effects: Float[Tensor, "input layer head"]) -> list[tuple]:
-    """Print the strongest paths into a head, of 0.01 or more, and the sum of all paths."""
-    paths = [path for path in strongest_paths(effects, receiver, 4) if abs(path[0].value) >= 0.01]
-    for sender, name, _ in paths:
-        print(f"{sender.name:8} -> {name:5} of {receiver.name:8} {sender.value:+.3f}")
-    if not paths:
-        print(f"no single path into {receiver.name} restores as much as 0.01")
-    say(
-        f"sum of all such single paths into {receiver.name}: {effects.sum():+.3f} (query"
-        f" {effects[0].sum():+.3f}, key {effects[1].sum():+.3f}, value {effects[2].sum():+.3f});"
-        f" patching the head itself: {receiver.value:+.3f}"
+def show_paths(receiver: Head, effects: dict[str, Float[Tensor, "layer head"]]) -> None:
+    """Which earlier heads speak to a head, by its query, key and value."""
+    head_map(
+        {f"into its {name}": values for name, values in effects.items()},
+        title=f"Which earlier heads speak to {receiver.name}?",
+        value_name="logit difference restored",
+        value_range=(-largest, largest),
     )
-    if effects.abs().sum() < abs(receiver.value) / 2:
-        say(
-            f"So hardly any head speaks to {receiver.name} directly: what makes it differ between"
-            " the runs reaches it from the changed token's embedding and from MLPs (which may have"
-            " listened to heads before)."
-        )
-    print()
-    return paths
 
 
-paths_to_writers = [
-    path for receiver, effects in into.items() for path in report_paths(receiver, effects)
-]
+for receiver, effects in into.items():
+    show_paths(receiver, effects)
+
+# %%
+from helpers.path_patching import strongest_paths
+from helpers.tables import path_table
+
+paths = []
+for receiver, effects in into.items():
+    paths += strongest_paths(effects, receiver, at_least=0.01)
+show_table(path_table(paths), signed=True)
 
 # %% [markdown]
 # One step back: the strongest sender has inputs of its own. Whom does *it* listen to? The same figure, on the same scale.
 
 # %%
-senders = [
-    sender for sender, _, _ in paths_to_writers if sender.layer > 0
-]  # nothing comes before layer 0
+senders = [path.sender for path in paths if path.sender.layer > 0]  # nothing comes before layer 0
 strongest = max(senders, key=lambda sender: abs(sender.value), default=top_writer)
-middle = Head(strongest.layer, strongest.head, head_patching[strongest[:2]].item())
-into_middle = path_effects(middle)
-head_map(
-    into_middle,
-    facet_labels=[f"into its {name}" for name in ("query", "key", "value")],
-    title=f"Which earlier heads speak to {middle.name}?",
-    value_name="logit difference restored",
-    value_range=path_range,
-)
-paths_to_middle = report_paths(middle, into_middle)
-paths = paths_to_writers + paths_to_middle
+middle = Head(*strongest[:2], head_patching[strongest[:2]].item())
+into[middle] = path_effects(middle[:2])
+show_paths(middle, into[middle])
+paths_to_middle = strongest_paths(into[middle], middle, at_least=0.01)
+show_table(path_table(paths_to_middle), signed=True)
+
+# %%
+sums = {
+    head.name: {name: e.sum().item() for name, e in effects.items()}
+    for head, effects in into.items()
+}
+table = pd.DataFrame(sums).T.add_prefix("all paths into its ")
+show_table(table.assign(**{"the head itself": [head.value for head in into]}), signed=True)
+for head, effects in into.items():
+    every = torch.stack(list(effects.values())).flatten().tolist()
+    say(findings.spoken_to(receiver=head.name, paths=every, whole=head.value))
 
 # %% [markdown]
 # *What it does not show.* Indirect routes: a sender that speaks to the receiver through an MLP, or through a third head,
@@ -1234,29 +991,20 @@ paths = paths_to_writers + paths_to_middle
 # acts, and what it looks at there.
 
 # %%
-acting = patch_sweep(
-    model,
-    prompts.corrupted_tokens,
-    prompts.tokens,
-    "z",
-    LogitDiff(prompts.answer_tokens),
-    layers=(their_layers := sorted({head.layer for head in important_heads})),
-    heads=(their_numbers := sorted({head.head for head in important_heads})),
-    by_position=True,
-)
-acting = normalise_sweep(acting)  # [layer, head, position]
+at_layers, at_heads = (sorted({head[i] for head in important_heads}) for i in (0, 1))
+where = {"layers": at_layers, "heads": at_heads, "by_position": True}
+acting = patch_sweep(model, corrupted_tokens, tokens, "z", LogitDiff(answer_tokens), **where)
+effects = restored(acting)  # [layer, head, position], of these layers and heads
+acts_at = {
+    head: int(effects[at_layers.index(head.layer), at_heads.index(head.head)].abs().argmax())
+    for head in sorted(important_heads)
+}
 
-
-def acts_at(head: Head) -> int:
-    """The position at which patching a head's output has the largest effect."""
-    effect = acting[their_layers.index(head.layer), their_numbers.index(head.head)]
-    return int(effect.abs().argmax())
-
-
-ordered = sorted(important_heads)
-early_middle_late = [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+# %%
+ordered = list(acts_at)
 show_attention(
-    early_middle_late, "One early, one middle and one late head of those that patching singled out"
+    [ordered[0], ordered[len(ordered) // 2], ordered[-1]],
+    "One early, one middle and one late head of those that patching singled out",
 )
 
 # %% [markdown]
@@ -1264,36 +1012,17 @@ show_attention(
 # subject in one prompt is the indirect object in the next.
 
 # %%
-places = {**prompts.positions, "token after S1": prompts.positions["S1"] + 1}
-places["first token"] = torch.zeros_like(places["end"])
-
-
-def role_of(position: int) -> str:
-    """The role that a position has in every prompt, else its number."""
-    return next(
-        (name for name, where in places.items() if (where == position).all()),
-        f"position {position}",
-    )
-
-
-def mostly_looks_at(head: Head, position: int) -> tuple[str, float]:
-    """The role that a head looks at most from a position, and how much, averaged over prompts."""
-    pattern = cache["pattern", head.layer][:, head.head, position]  # [prompt, source]
-    shares = {
-        name: pattern.gather(1, where[:, None].to(pattern.device)).mean().item()
-        for name, where in places.items()
-        if name != "first token"  # where heads rest
-    }
-    return max(shares.items(), key=lambda item: item[1])
-
-
-print("head      acts at  looks there mostly at (but for the first token)  known kind")
-for head in ordered:
-    place, share = mostly_looks_at(head, acts_at(head))
-    print(
-        f"{head.name:8}  {role_of(acts_at(head)):7}  {place:15} "
-        f"{share:6.3f}{'':27}{known_kind(head)}"
-    )
+places["token after S1"] = places["S1"] + 1
+rows = {}
+for head, position in acts_at.items():
+    here = torch.full_like(places["end"], position)
+    role = next((name for name, at in places.items() if (at == here).all()), str(position))
+    attention = {at: attention_between(cache, here, places[at])[head[:2]].item() for at in places}
+    attention.pop("first")  # where heads rest
+    most = max(attention, key=attention.get)
+    rows[head.name] = role, most, attention[most], known_kind(head)
+columns = ["acts at", "looks there mostly at", "with attention", "known kind"]
+show_table(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
 # %% [markdown]
 # Now the circuit as a drawing. Nodes are heads, placed at the position where they act and the layer they are in; arrows
@@ -1301,69 +1030,48 @@ for head in ordered:
 # what was measured is drawn, so a head without arrows is one whose partners we did not ask for.
 
 # %%
-nodes = {head.name: (acts_at(head), head.layer) for head in important_heads}
-edges = []
-for sender, name, receiver in paths:
-    if sender.name in nodes and receiver.name in nodes and abs(sender.value) >= 0.05:
-        edges.append((sender.name, receiver.name, f"{name} {sender.value:+.2f}", sender.value))
-nodes["logits"] = (prompts.tokens.shape[1] - 1, model.cfg.n_layers + 1)
+nodes = {head.name: (acts_at[head], head.layer) for head in important_heads}
+edges = [
+    (sender.name, receiver.name, f"{through} {sender.value:+.2f}", sender.value)
+    for sender, through, receiver in paths + paths_to_middle
+    if sender.name in nodes and receiver.name in nodes and abs(sender.value) >= 0.05
+]
+nodes["logits"] = (tokens.shape[1] - 1, n_layers + 1)
 for head in important_heads:
-    share = (by_head[head.layer, head.head] / clean_logit_diff).item()
+    share = direct[head[:2]].item()
     if abs(share) >= 0.1:
         edges.append((head.name, "logits", f"{share:+.2f}", share))
-circuit_graph(
-    nodes,
-    edges,
-    title="The circuit as measured: heads at positions, and the direct effects between them",
-    x="position",
-    y="layer",
-    x_labels=prompts.position_labels,
-    y_labels={
-        **{layer: f"L{layer}" for layer in range(model.cfg.n_layers)},
-        model.cfg.n_layers + 1: "output",
-    },
-)
-say(
-    f"{len(nodes) - 1} heads, and {len(edges)} direct effects of at least 0.05 between heads or 0.1"
-    " on the logits; the rest of the logit difference goes other ways."
-)
+say(findings.circuit(heads=len(nodes) - 1, effects=len(edges)))
 
 # %%
-into_it = max(paths_to_middle, key=lambda path: abs(path[0].value))
-out_of_it = [path for path in paths_to_writers if path[0][:2] == middle[:2]]
-if out_of_it:
-    first, first_input, _ = into_it
-    _, middle_input, last = max(out_of_it, key=lambda path: abs(path[0].value))
-    say(
-        f"The strongest single links, joined: {first.name} (known kind: {known_kind(first)}) ->"
-        f" {first_input} of {middle.name} -> {middle_input} of {last.name} -> logits."
-    )
+from helpers.plotting import circuit_graph
+
+labels = {layer: f"L{layer}" for layer in range(n_layers)} | {n_layers + 1: "output"}
+axes = {"x": "position", "y": "layer", "x_labels": position_labels, "y_labels": labels}
+title = "The circuit as measured: heads at positions, and the direct effects between them"
+circuit_graph(nodes, edges, title=title, **axes)
+
+# %%
+onward = [path for path in paths if path.sender[:2] == middle[:2]]
+onward.sort(key=lambda path: -abs(path.sender.value))
+links = paths_to_middle[:1] + onward[:1]
+say(findings.chain([(path.sender.name, path.through, path.receiver.name) for path in links]))
 right, wrong = on_right[top_writer[:2]].item(), on_wrong[top_writer[:2]].item()
-if right - wrong < 0:
-    verdict = "it works against the answer."
-elif wrong < 0 and abs(wrong) > abs(right):
-    verdict = "inhibition of the repeated name, as in hypothesis A, done at the output itself."
-elif right > abs(wrong):
-    verdict = (
-        "it mostly raises the right name, so if the repeated one is inhibited, that happens before."
-    )
-else:
-    verdict = "it raises both names, or lowers both, and the right one a little less or more."
-say(
-    f"The largest writer adds {right:+.3f} to the right name and {wrong:+.3f} to the wrong one:"
-    f" {verdict}"
-)
+say(findings.largest_writer(right=right, wrong=wrong))
 
 # %% [markdown]
 # The published circuit of GPT-2 small, for comparison, with the roles that the paper gives to its heads, and how our own
 # measures see them (attribution and patching from the published record):
 
 # %%
-print(f"{'role (Wang et al., 2022)':26} {'head':7} {'direct':>7} {'patching':>9}")
-for role, heads in published_circuit().items():
-    for layer, head in heads:
-        direct, patched = published_heads[layer, head], published_patching[layer, head]
-        print(f"{role:26} {f'L{layer}H{head}':7} {direct:+7.3f} {patched:+9.3f}")
+rows = [
+    (role, f"L{layer}H{head}", published_heads[layer, head], published_patching[layer, head])
+    for role, heads in roles.items()
+    for layer, head in heads
+]
+columns = ["role (Wang et al., 2022)", "head", "direct", "patching"]
+table = pd.DataFrame(rows, columns=columns).set_index("head")
+show_table(table.astype({"direct": float, "patching": float}), signed=True)
 
 # %% [markdown]
 # ### What is still unexplained
@@ -1376,14 +1084,9 @@ for role, heads in published_circuit().items():
 #   removed may be replaced by another. The last experiment below asks about that.
 
 # %%
-captured = sum(abs(head.value) for head in important_heads)
-say(
-    f"The {len(important_heads)} heads of largest effect sum to {captured:.2f} of the logit"
-    f" difference restored one at a time (absolute values), all {head_patching.numel()} heads to"
-    f" {head_patching.abs().sum():.2f}."
-)
-unexplained = [head.name for head in important_heads if known_kind(head) == "none of the three"]
-say(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
+by_heads = sum(abs(head.value) for head in important_heads)
+by_all = head_patching.abs().sum().item()
+say(findings.captured(len(important_heads), by_heads, head_patching.numel(), by_all))
 
 # %% [markdown]
 # ## 14. Early heads are induction heads?!
@@ -1397,49 +1100,23 @@ say(f"Of no simple kind: {', '.join(unexplained) or 'none'}.")
 # tokens, then the more of an induction head one is, the more it looks from the second mention of the subject to the
 # token after the first mention. If the kinds were an accident of random tokens, the points would be scattered anyhow.
 
-
 # %%
-def attention_at_S2(source: Int[Tensor, " batch"]) -> Float[Tensor, "layer head"]:
-    """Average attention from the second mention of the subject to a position of each prompt."""
-    rows, destination = torch.arange(len(prompts)), prompts.positions["S2"]
-    return torch.stack(
-        [cache["pattern", layer][rows, :, destination, source].mean(0) for layer in layers]
-    )
-
-
+looked_at = {"induction": "the token after S1", "duplicate token": "S1"}
 on_task = {
-    "induction": attention_at_S2(prompts.positions["S1"] + 1),
-    "duplicate token": attention_at_S2(prompts.positions["S1"]),
+    kind: attention_between(cache, places["S2"], places[place.removeprefix("the ")])
+    for kind, place in looked_at.items()
 }
 for kind, attention in on_task.items():
-    scatter(
-        scores[kind],
-        attention,
-        names=names,
-        title=f"Does the {kind} score carry over to our prompts? On the dotted line, in full",
-        x=f"{kind} score on repeated random tokens",
-        y="attention at S2 to " + ("the token after S1" if kind == "induction" else "S1"),
-        diagonal=True,
-        height=480,
-    )
-
+    title = f"Does the {kind} score carry over to our prompts? On the dotted line, in full"
+    x, y = f"{kind} score on repeated random tokens", f"attention at S2 to {looked_at[kind]}"
+    scatter(scores[kind], attention, title=title, x=x, y=y, diagonal=True, height=480)
 
 # %%
-def correlation(x: Tensor, y: Tensor) -> float:
-    """Over all heads."""
-    return torch.corrcoef(torch.stack([x.flatten().float(), y.flatten().float()]))[0, 1].item()
-
-
 for kind, attention in on_task.items():
-    agreement = correlation(scores[kind], attention)
-    say(
-        f"{kind}: correlation over all heads {agreement:+.2f}: the score accounts for"
-        f" {agreement**2:.0%} of how much heads differ in this here. Highest scores:"
-    )
-    for head in top_heads(scores[kind], 3):
-        print(
-            f"    {head.name:8} score {head.value:.3f}, here {attention[head.layer, head.head]:.3f}"
-        )
+    agreement = torch.stack([scores[kind].flatten(), attention.flatten().cpu()]).corrcoef()[0, 1]
+    print(f"{kind}: correlation over all heads {agreement:+.2f}")
+    columns = {"score": scores[kind], f"attention at S2 to {looked_at[kind]}": attention}
+    show_table(head_table(top_heads(scores[kind], 3), columns))
 
 # %% [markdown]
 # Now the job. An induction head that does its usual work raises the logit of the token that it looks at: at the second
@@ -1448,59 +1125,42 @@ for kind, attention in on_task.items():
 # If they do not, "induction" describes where they look, and something else what they say.
 
 # %%
-after_first_mention = prompts.tokens[torch.arange(len(prompts)), prompts.positions["S1"] + 1]
+after_first_mention = tokens[torch.arange(len(tokens)), places["token after S1"]]
 direction = model.tokens_to_residual_directions(after_first_mention)  # [prompt, d_model]
 written_at_S2 = cache.stack_head_results(layer=-1, pos_slice=changed_position)
 scaled_at_S2 = cache.apply_ln_to_stack(written_at_S2, layer=-1, pos_slice=changed_position)
-push = einsum("head batch d_model, batch d_model -> head", scaled_at_S2, direction) / len(prompts)
+push = einsum("head batch d_model, batch d_model -> head", scaled_at_S2, direction) / len(tokens)
 push = push.reshape(by_head.shape)
-scatter(
-    scores["induction"],
-    push,
-    names=names,
-    title="Do induction heads argue for what followed the first mention?",
-    x="induction score on repeated random tokens",
-    y="added at S2 to the logit of the token after S1",
-    height=480,
-)
+title = "Do induction heads argue for what followed the first mention?"
+x = "induction score on repeated random tokens"
+y = "added at S2 to the logit of the token after S1"
+scatter(scores["induction"], push, title=title, x=x, y=y, height=480)
 
 # %%
-before_the_end = [head for head in ordered if acts_at(head) != prompts.tokens.shape[1] - 1]
-print(
-    "heads that matter and act before the last token:" if before_the_end else "All act at the end."
-)
-for head in before_the_end:
-    where = prompts.position_labels[acts_at(head)]
-    say(
-        f"    {head.name}: restores {head.value:+.3f}, acts at {where}; known kind:"
-        f" {known_kind(head)}; looks with {on_task['induction'][head[:2]]:.2f} at the token after"
-        f" S1 and adds {push[head[:2]]:+.2f} to its logit"
-    )
-inducing = [head for head in before_the_end if known_kind(head).startswith("induction")]
-even_at_S2 = (1 / (prompts.positions["S2"] + 1)).mean()  # of each position that S2 can see
+early = [head for head, position in acts_at.items() if position != tokens.shape[1] - 1]
+columns = {
+    "restores": head_patching,
+    "attention at S2 to the token after S1": on_task["induction"],
+    "adds to its logit": push,
+}
+table = head_table(early, columns)
+table["known kind"] = [known_kind(head) for head in early]
+show_table(table)
+
+# %%
+inducing = [head for head in early if known_kind(head).startswith("induction")]
+even_at_S2 = (1 / (places["S2"] + 1)).mean()  # of each position that S2 can see
 at_work = [head for head in inducing if on_task["induction"][head[:2]] > 2 * even_at_S2]
-if at_work:
-    say(
-        f"\nYes, with a question mark: {', '.join(head.name for head in at_work)}"
-        f" matter{'s' if len(at_work) == 1 else ''} for the answer, looking where an induction head"
-        " would look. What followed the first mention is of no use at the end; that an earlier"
-        " copy was *found* can be, since it tells later heads that this name is repeated."
-    )
-elif inducing:
-    say(
-        f"\n{', '.join(head.name for head in inducing)} would be of the kind, and matters, but does"
-        " not look there on our prompts."
-    )
-else:
-    print("\nIn this run no induction head is among the early heads that matter.")
-unused = [head for head in top_heads(scores["induction"], 5) if abs(head_patching[head[:2]]) < 0.05]
-say(
-    f"Of the five highest induction scores, {len(unused)} belong to heads that restore less than"
-    " 0.05 here" + (f": {', '.join(head.name for head in unused)}." if unused else ".")
-)
-print("\nGPT-2 small (published): induction score, and logit difference restored")
-for head in top_heads(published_scores["induction"], 5):
-    print(f"    {head.name:6} {head.value:.3f}  {published_patching[head[:2]]:+.3f}")
+at_work, of_the_kind = ([head.name for head in heads] for heads in (at_work, inducing))
+say(findings.early_induction(at_work=at_work, of_the_kind=of_the_kind))
+strong = top_heads(scores["induction"], 5)
+unused = [head.name for head in strong if abs(head_patching[head[:2]]) < 0.05]
+say(findings.strong_but_unused(unused, of=len(strong)))
+
+# %%
+published_induction = published_scores["induction"]
+columns = {"GPT-2 small: induction score": published_induction, "restores": published_patching}
+show_table(head_table(top_heads(published_induction, 5), columns))
 
 # %% [markdown]
 # *What it does not show.* That a high score makes a head part of the circuit: the lists above hold strong induction heads
@@ -1524,42 +1184,29 @@ for head in top_heads(published_scores["induction"], 5):
 [silenced] = top_heads(by_head, 1)
 
 
-def silence(
-    z: Float[Tensor, "batch pos head d_head"], hook
-) -> Float[Tensor, "batch pos head d_head"]:
+def silence(z: Float[Tensor, "batch pos head d_head"], hook) -> Tensor:
     """The head writes nothing at the last position."""
     z[:, -1, silenced.head] = 0
     return z
 
 
 with model.hooks(fwd_hooks=[(f"blocks.{silenced.layer}.attn.hook_z", silence)]):
-    ablated_logits, ablated_cache = model.run_with_cache(prompts.tokens)
+    ablated_logits, ablated_cache = model.run_with_cache(tokens)
 
-ablated_logit_diff = logit_diff(ablated_logits, prompts.answer_tokens).item()
-naive_prediction = clean_logit_diff.item() - silenced.value
-published_names = {
-    "clean logit difference": "logit_diff_average",
-    "silenced head": "top_name_mover",
-    "its direct attribution": "top_name_mover_direct_attribution",
-    "naive prediction without it": "ablation_naive_prediction",
-    "measured without it": "ablation_logit_diff",
+ablated_logit_diff = logit_diff(ablated_logits, answer_tokens).mean()
+total_change = (ablated_logit_diff - clean_logit_diff).item()
+
+# %%
+clean, ablated = clean_logit_diff.item(), ablated_logit_diff.item()
+ours = {
+    "logit_diff_average": clean,
+    "top_name_mover": silenced.name,
+    "top_name_mover_direct_attribution": silenced.value,
+    "ablation_naive_prediction": clean - silenced.value,
+    "ablation_logit_diff": ablated,
 }
-measured = [
-    clean_logit_diff.item(),
-    silenced.name,
-    silenced.value,
-    naive_prediction,
-    ablated_logit_diff,
-]
-print(
-    beside_published(
-        {
-            what: (ours, published_value(name))
-            for (what, name), ours in zip(published_names.items(), measured)
-        },
-        model.cfg.model_name,
-    )
-)
+rows = {name: (value, published_value(name)) for name, value in ours.items()}
+show_table(beside_published(rows, model.cfg.model_name))
 
 # %% [markdown]
 # Whom does the difference come from? The same attribution as before, head by head, in both runs, and what changed. (The
@@ -1571,23 +1218,15 @@ by_head_ablated = residual_stack_to_logit_diff(ablated_outputs, ablated_cache, d
 by_head_ablated = by_head_ablated.reshape(by_head.shape)
 change = by_head_ablated - by_head
 change[silenced[:2]] = 0  # its own loss is known; leave the scale to the others
-head_map(
-    torch.stack([by_head, by_head_ablated, change]),
-    facet_labels=["before", f"without {silenced.name}", "change of the others"],
-    title=f"What each head adds to the logit difference, with and without {silenced.name}",
-    value_name="logit difference added",
-)
+facets = {"before": by_head, f"without {silenced.name}": by_head_ablated}
+facets["change of the others"] = change
+title = f"What each head adds to the logit difference, with and without {silenced.name}"
+head_map(facets, title=title, value_name="logit difference added")
 
 # %%
-scatter(
-    by_head,
-    by_head_ablated,
-    names=names,
-    title=f"Who changes when {silenced.name} is silent? On the dotted line, nothing changes",
-    x="logit difference added before",
-    y=f"added without {silenced.name}",
-    diagonal=True,
-)
+title = f"Who changes when {silenced.name} is silent? On the dotted line, nothing changes"
+x, y = "logit difference added before", f"added without {silenced.name}"
+scatter(by_head, by_head_ablated, title=title, x=x, y=y, diagonal=True)
 
 # %% [markdown]
 # Heads are not all that can change. MLPs after the head see another residual stream, and so does the last layer norm: if
@@ -1596,92 +1235,35 @@ scatter(
 # we count nothing below a tenth of what the silenced head wrote.
 
 # %%
-scale_before = cache["ln_final.hook_scale"][:, -1, 0]
-scale_after = ablated_cache["ln_final.hook_scale"][:, -1, 0]
-ratio = (scale_before / scale_after).mean().item()
-print(f"layer norm scale before: {', '.join(f'{scale:.2f}' for scale in scale_before)}")
-print(f"layer norm scale after:  {', '.join(f'{scale:.2f}' for scale in scale_after)}")
-published_ratio = published_value("ln_scale_ratio_average")
-print(f"before / after {ratio:.3f}; GPT-2 small (published) {published_ratio:.3f}")
+before, after = (run["ln_final.hook_scale"][:, -1, 0] for run in (cache, ablated_cache))
+ratio = (before / after).mean().item()
+rows = {"norm scale, before / after": (ratio, published_value("ln_scale_ratio_average"))}
+show_table(beside_published(rows, model.cfg.model_name))
 
-at_same_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions)
-head_changes = at_same_scale.reshape(by_head.shape) - by_head
+# %%
+at_first_scale = residual_stack_to_logit_diff(ablated_outputs, cache, directions)
+head_changes = at_first_scale.reshape(by_head.shape) - by_head
 head_changes[silenced[:2]] = 0
-components_ablated = ablated_cache.decompose_resid(layer=-1, pos_slice=-1)
-component_changes = (
-    residual_stack_to_logit_diff(components_ablated, cache, directions) - by_component
-)
-mlp_changes = component_changes[[label.endswith("mlp_out") for label in component_labels]]
-whole_at_same_scale = residual_stack_to_logit_diff(components_ablated, cache, directions).sum()
+ablated_components = ablated_cache.decompose_resid(layer=-1, pos_slice=-1)
+ablated_components = residual_stack_to_logit_diff(ablated_components, cache, directions)
+is_mlp = torch.tensor([label.endswith("mlp_out") for label in component_labels])
 account = {
     f"{silenced.name}'s own share": -silenced.value,
     "other heads": head_changes.sum().item(),
-    "MLPs": mlp_changes.sum().item(),
-    "layer norm scale": ablated_logit_diff - whole_at_same_scale.item(),
+    "MLPs": (ablated_components - by_component)[is_mlp].sum().item(),
+    "layer norm scale": (ablated_logit_diff - ablated_components.sum()).item(),
 }
-total_change = ablated_logit_diff - clean_logit_diff.item()
 torch.testing.assert_close(sum(account.values()), total_change, atol=1e-3, rtol=0)
-print()
-for what, value in {**account, "in all": total_change}.items():
-    print(f"{what:20} {value:+.3f}")
+account["in all"] = total_change
+show_table(pd.DataFrame({"change of the logit difference": account}), signed=True)
 
 # %%
-helped = [h for h in top_heads(head_changes, 4) if h.value > 0.1]
-hurt = [h for h in top_heads(head_changes, 4, smallest=True) if h.value < -0.1]
-published_loss = published_value("logit_diff_average") - published_value("ablation_logit_diff")
-published_share = published_value("top_name_mover_direct_attribution")
-say(
-    f"GPT-2 small (published): silencing {published_value('top_name_mover')} costs"
-    f" {published_loss:.2f}, though it writes {published_share:.2f}:"
-    f" {1 - published_loss / published_share:.1%} is made up for by others."
-)
-say(
-    f"This run: silencing {silenced.name} costs {-total_change:.2f}, and it writes"
-    f" {silenced.value:.2f}."
-)
-by_heads, by_mlps = (account[part] / silenced.value for part in ("other heads", "MLPs"))
-in_all = 1 + total_change / silenced.value
-stepped_in = max(by_heads, by_mlps) > 0.1
-if in_all > 0.1:
-    verdict = "There is backup."
-elif in_all > -0.1 and stepped_in:
-    verdict = (
-        "Some parts step in, others fall back by about as much: in sum there is no backup to"
-        " speak of."
-    )
-elif in_all > -0.1:
-    verdict = "Nothing steps in, and the loss is about what was predicted."
-elif stepped_in:
-    verdict = (
-        "Some parts step in, but others fall back by more: in sum the loss is larger than"
-        " predicted."
-    )
-else:
-    verdict = "Instead of stepping in, the rest falls back too."
-say(
-    f"Made up for by other heads: {by_heads:+.1%}; by MLPs: {by_mlps:+.1%}; in all, with the scale:"
-    f" {in_all:+.1%}. {verdict}"
-)
-say(f"Heads that now do more for the answer: {listing(helped) or 'none by more than 0.1'}.")
-say(f"Heads that now do less for it: {listing(hurt) or 'none by more than 0.1'}.")
-attention = attention_from_end(silenced)
-looks = (
-    f"{silenced.name} looks with {attention['S2']:.2f} at the second subject, {attention['IO']:.2f}"
-    " at the indirect object"
-)
-right, wrong = on_right[silenced[:2]], on_wrong[silenced[:2]]
-if attention["S2"] > max(attention["IO"], 2 * even_share) and wrong < -abs(right):
-    say(
-        f"{looks} and lowers the wrong name. That is not GPT-2 small's case: what is lost is the"
-        " inhibition of the wrong name, and heads that copy the right one do another job."
-    )
-elif attention["IO"] > max(attention["S2"], 2 * even_share) and right > abs(wrong):
-    say(
-        f"{looks} and raises the right name, as GPT-2 small's does: a head that copies the same"
-        " name could stand in for it."
-    )
-else:
-    say(f"{looks}: neither a name mover nor an inhibitor in the plain sense.")
+helped, hurt = top_heads(head_changes, 3), top_heads(head_changes, 3, smallest=True)
+columns = {"added before": by_head, "change, at the same scale": head_changes}
+show_table(head_table(helped + hurt, columns), signed=True)
+say(findings.backup(pd.Series(account) / silenced.value))
+row = standing_out.loc[silenced.name]
+say(findings.what_is_lost(silenced.name, row, even=even_share))
 
 # %% [markdown]
 # **Why would other heads change at all?** Dropout, which silences parts at random during training, would be a reason to
@@ -1702,6 +1284,8 @@ else:
 # all again and says where they do not. On another model there is nothing to compare, and it says that.
 
 # %%
+from helpers.published_run import published_comparison
+
 say(published_comparison(model))
 
 # %% [markdown]
@@ -1709,7 +1293,7 @@ say(published_comparison(model))
 #
 # <details><summary>1. Turn the patching round: corrupted into clean. Does the same list of heads come out?</summary>
 #
-# Swap `prompts.tokens` and `prompts.corrupted_tokens` in `sweep`, and normalise the other way. Restoring asks which
+# Swap `tokens` and `corrupted_tokens` in `sweep`, and put 0 and 1 of `restored` the other way round. Restoring asks which
 # activations are *enough*, breaking asks which are *needed*. Parts that back each other up differ: each is enough, none
 # is needed.
 #
@@ -1734,7 +1318,7 @@ say(published_comparison(model))
 #
 # <details><summary>4. Is a head's effect carried by one prompt?</summary>
 #
-# Call `patch_sweep` with `LogitDiff(prompts.answer_tokens, per_prompt=True)`: it keeps a last axis over prompts. Plot
+# Call `patch_sweep` with `LogitDiff(answer_tokens, per_prompt=True)`: it keeps a last axis over prompts. Plot
 # the strongest head's eight values. With eight prompts an average can be one outlier.
 #
 # </details>
