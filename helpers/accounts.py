@@ -7,8 +7,8 @@ and of what the change of that scale does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from fancy_einsum import einsum
@@ -25,7 +25,8 @@ from helpers.progress import progress_bar
 from helpers.readout import check_heads
 from helpers.replay import PrefixCache, check_model
 
-Replacement = tuple[tuple[int, int], Float[Tensor, "prompt d_head"]]
+Key = TypeVar("Key")
+Replacement = tuple[Sequence[Any], Float[Tensor, "prompt d_head"]]
 
 
 class Account(NamedTuple):
@@ -56,6 +57,11 @@ class Account(NamedTuple):
         }
 
     @property
+    def summary(self) -> dict[str, Float[Tensor, " prompt"]]:
+        """The lost direct effect, the :attr:`groups` of later parts, and what they make up in all."""
+        return {"lost direct effect": self.direct, **self.groups, "made up, in all": self.made_up}
+
+    @property
     def parts(self) -> Float[Tensor, " prompt"]:
         """The sum of all parts."""
         return self.direct + sum(self.groups.values())
@@ -70,11 +76,11 @@ def account_for(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt pos"],
     answer_tokens: Int[Tensor, "prompt 2"],
-    replacements: Sequence[Replacement],
+    replacements: Mapping[Key, Replacement],
     *,
     batch: int = 25,
     progress: bool | None = None,
-) -> list[Account]:
+) -> dict[Key, Account]:
     """What becomes of the logit difference when one head's output at the last position is replaced.
 
     Nothing changes before the last position. So the changed runs take the keys and values there from the
@@ -84,13 +90,13 @@ def account_for(
         model: in evaluation mode, without hooks.
         tokens: prompts of one length, without padding.
         answer_tokens: (right, wrong) token ids of each prompt.
-        replacements: ((layer, head), what replaces its output ``z``) of each account. For zero ablation,
-            zeros.
+        replacements: a name for each account, to (layer, head, …) and what replaces its ``z``; for
+            zero ablation, zeros.
         batch: how many prompts run at once.
         progress: show a bar; ``None`` for where somebody watches.
 
     Returns:
-        An account for each replacement, in float32 (float64 for such a model), on the CPU.
+        An account by each name, in float32 (float64 for such a model), on the CPU.
 
     Raises:
         ValueError: if a replacement has another shape than [prompt, d_head], or there is no such head.
@@ -98,7 +104,7 @@ def account_for(
     """
     check_model(model)
     check_heads(model)
-    for (layer, head), output in replacements:
+    for (layer, head, *_), output in replacements.values():
         if not (0 <= layer < model.cfg.n_layers and 0 <= head < model.cfg.n_heads):
             raise ValueError(
                 f"There is no L{layer}H{head}: {model.cfg.model_name} has {model.cfg.n_layers} layers "
@@ -114,20 +120,51 @@ def account_for(
     with torch.no_grad(), progress_bar("accounts", len(starts), progress) as bar:
         for start in starts:
             rows = slice(start, start + batch)
-            cut = [(head, output[rows]) for head, output in replacements]
+            cut = [((head[0], head[1]), output[rows]) for head, output in replacements.values()]
             batches.append(_accounts_of_batch(model, tokens[rows], answer_tokens[rows], cut))
             bar.update()
-    return [
-        Account(*(torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)))
-        for found in zip(*batches, strict=True)
-    ]
+    return {
+        name: Account(*(torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)))
+        for name, found in zip(replacements, zip(*batches, strict=True), strict=True)
+    }
+
+
+def head_attribution(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "prompt pos"],
+    answer_tokens: Int[Tensor, "prompt 2"],
+    *,
+    batch: int = 25,
+) -> Float[Tensor, "layer head prompt"]:
+    """What every head adds to each prompt's logit difference at the last position, on the CPU.
+
+    Args:
+        model: in evaluation mode, without hooks.
+        tokens: prompts of one length, without padding.
+        answer_tokens: (right, wrong) token ids of each prompt.
+        batch: how many prompts run at once.
+
+    Raises:
+        NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
+    """
+    check_model(model)
+    check_heads(model)
+    found = []
+    with torch.no_grad():
+        for rows, answers in zip(tokens.split(batch), answer_tokens.split(batch), strict=True):
+            run = _run(model, rows, answers, DynamicCache())
+            directions = logit_diff_directions(model, answers)
+            found.append(
+                residual_stack_to_logit_diff(run.by_head, run.cache, directions, per_prompt=True).cpu()
+            )
+    return torch.cat(found, dim=-1).unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
 
 
 def _accounts_of_batch(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt pos"],
     answer_tokens: Int[Tensor, "prompt 2"],
-    replacements: Sequence[Replacement],
+    replacements: Sequence[tuple[tuple[int, int], Tensor]],
 ) -> list[Account]:
     keys_and_values = DynamicCache()
     clean = _run(model, tokens, answer_tokens, keys_and_values)

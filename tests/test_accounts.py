@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformer_lens.utilities import get_act_name
 
-from helpers.accounts import account_for
+from helpers.accounts import account_for, head_attribution
 from helpers.head_scores import Head
 from helpers.logit_diff import logit_diff
 from tests.tiny_models import tiny_gpt2, tiny_llama
@@ -33,7 +33,7 @@ def output(model):
 
 @pytest.fixture(scope="module")
 def account(model, output):
-    return account_for(model, TOKENS, ANSWERS, [(HEAD[:2], output)])[0]
+    return account_for(model, TOKENS, ANSWERS, {"x": (HEAD, output)})["x"]
 
 
 def replaced(model, output):
@@ -97,37 +97,61 @@ def test_the_parts_add_up_and_earlier_ones_do_not_change(account):
 
 
 @torch.no_grad()
-def test_the_bar_of_the_last_mlp_is_what_freezing_it_takes_away(model, output, account):
-    """With the scale frozen too, which nothing but the last layer's parts comes before."""
+@pytest.mark.parametrize("everything", [False, True])
+def test_frozen_parts_take_their_bars_away(model, output, account, everything):
+    """The last MLP alone, which no part comes after; or all later parts: the head's own is left."""
     _, clean, _, _ = clean_and_changed(model, output)
     last = model.cfg.n_layers - 1
+    hooks = [held(clean, "mlp_out", last)]
+    if everything:
+        hooks += [held(clean, "z", layer) for layer in range(HEAD.layer + 1, last + 1)]
+        hooks += [held(clean, "mlp_out", layer) for layer in range(HEAD.layer, last)]
     kept = get_act_name("resid_post", last)
     streams = []
-    for also in ([], [held(clean, "mlp_out", last)]):
+    for also in ([], hooks):
         with model.hooks(fwd_hooks=[replaced(model, output), *also]):
             _, run = model.run_with_cache(TOKENS, names_filter=kept)
         streams.append(run[kept][:, END])
     columns = model.W_U[:, ANSWERS]
     direction = (columns[..., 0] - columns[..., 1]).T / clean["ln_final.hook_scale"][:, END]
-    taken = ((streams[0] - streams[1]) * direction).sum(-1)
-    torch.testing.assert_close(account.mlps[last], taken, atol=1e-5, rtol=1e-4)
+    if everything:
+        left = ((streams[1] - clean["resid_post", last][:, END]) * direction).sum(-1)
+        torch.testing.assert_close(account.direct, left, atol=1e-5, rtol=1e-4)
+    else:
+        taken = ((streams[0] - streams[1]) * direction).sum(-1)
+        torch.testing.assert_close(account.mlps[last], taken, atol=1e-5, rtol=1e-4)
+
+
+def test_head_attribution_is_what_is_lost_by_zero_ablation(model):
+    attribution = head_attribution(model, TOKENS, ANSWERS, batch=2)
+    assert attribution.shape == (model.cfg.n_layers, 4, len(TOKENS))
+    zero = torch.zeros(len(TOKENS), model.cfg.d_head)
+    heads = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(4)]
+    for head, account in account_for(model, TOKENS, ANSWERS, {h: (h, zero) for h in heads}).items():
+        torch.testing.assert_close(attribution[head], -account.direct, atol=1e-5, rtol=1e-4)
+
+
+def test_the_summary_is_in_the_order_of_figures(account):
+    first, *groups, last = account.summary.values()
+    assert torch.equal(first, account.direct)
+    torch.testing.assert_close(sum(groups), last, atol=1e-5, rtol=1e-5)
 
 
 def test_batches_and_several_replacements_are_the_same_one_by_one(model, output, account):
     other = torch.zeros_like(output)
     several = account_for(
-        model, TOKENS, ANSWERS, [((0, 1), other), (HEAD[:2], output)], batch=2, progress=False
+        model, TOKENS, ANSWERS, {"other": ((0, 1), other), HEAD: (HEAD, output)}, batch=2, progress=False
     )
-    assert len(several) == 2
-    for ours, theirs in zip(several[1], account, strict=True):
+    assert list(several) == ["other", HEAD]
+    for ours, theirs in zip(several[HEAD], account, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(several[0].direct, account.direct)
+    assert not torch.allclose(several["other"].direct, account.direct)
 
 
 def test_the_clean_output_changes_nothing(model):
     _, cache = model.run_with_cache(TOKENS)
     own = cache["z", HEAD.layer][:, END, HEAD.head].detach()
-    account = account_for(model, TOKENS, ANSWERS, [(HEAD[:2], own)])[0]
+    account = account_for(model, TOKENS, ANSWERS, {0: (HEAD[:2], own)})[0]
     for part in (account.after - account.before, account.direct, account.heads, account.mlps):
         assert part.abs().max() < 1e-5
 
@@ -142,4 +166,4 @@ def test_the_clean_output_changes_nothing(model):
 )
 def test_what_is_refused(model, head, shape, message):
     with pytest.raises(ValueError, match=message):
-        account_for(model, TOKENS, ANSWERS, [(head, torch.zeros(shape))])
+        account_for(model, TOKENS, ANSWERS, {"x": (head, torch.zeros(shape))})

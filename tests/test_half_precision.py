@@ -186,13 +186,14 @@ def rerun(run: Run) -> Tensor:
 def accounted(run: Run) -> Any:
     """Parts are differences of runs, in which rounding is relative to what is subtracted."""
     output = random(2, run.model.cfg.d_head)
-    (account,) = accounts.account_for(run.model, TOKENS, ANSWERS, [((1, 2), output)])
+    account = accounts.account_for(run.model, TOKENS, ANSWERS, {0: ((1, 2), output)})[0]
     parts = (account.direct, account.scale, account.heads, account.mlps)
     return [account.before, account.after, *(account.before + part for part in parts)]
 
 
 OF_MODELS: dict[str, Callable[[Run], Any]] = {
     "accounts.account_for": accounted,
+    "accounts.head_attribution": lambda run: accounts.head_attribution(run.model, TOKENS, ANSWERS),
     "circuit.mean_outputs": lambda run: circuit.mean_outputs(run.model, TOKENS, torch.tensor([1, 0])),
     "circuit.gated_logit_diff": lambda run: gating(run, circuit.gated_logit_diff),
     "circuit.gated_logit_diffs": lambda run: gating(run, circuit.gated_logit_diffs, several=True),

@@ -48,14 +48,15 @@ def repair(*, loss: Interval, made_up: Interval) -> str:
     return MADE_UP
 
 
-def reactions(*, lost: float, rise: float, fall: float, mlps: float, scale: float) -> str:
-    """Whether later parts react to a direct effect ``lost``, and whether their reactions cancel.
+def reactions(change: Mapping[str, float]) -> str:
+    """Whether later parts react to the loss of a head, and whether their reactions cancel.
 
     Args:
-        lost: the change by the head itself.
-        rise, fall: of all later heads that rise, and that fall.
-        mlps, scale: changes by later MLPs in all and by the final scale.
+        change: of the logit difference by "the head itself", "heads that rise", "heads that fall",
+            "MLPs" and "final scale".
     """
+    lost, rise, fall = (change[who] for who in ("the head itself", "heads that rise", "heads that fall"))
+    mlps, scale = change["MLPs"], change["final scale"]
     moved, net = rise - fall + abs(mlps) + abs(scale), rise + fall + mlps + scale
     if moved < 0.1 * abs(lost):
         return "Hardly anything reacts."
@@ -101,20 +102,21 @@ def kind(head: Mapping[str, float]) -> str:
     """Which of the stories a head fits: copy suppression, votes against anything, or neither.
 
     Args:
-        head: its slopes for each logit of vote, "in prompt", "absent" and "by chance"; the same for its
-            "attention" and "attention by chance"; with full attention, what it does "on that name", and
-            how often that name is "lowest of all".
+        head: for each logit of vote, what it adds to the name: "slope in prompt", "slope absent" and
+            "slope by chance"; how much more it looks at a name in the prompt, "slope of attention", and
+            by chance, "attention by chance". With full attention, what it adds "on the name it reads",
+            and how often that name comes out "lowest of all".
     """
-    present = head["in prompt"]
-    if abs(present) < max(0.01, 2 * head["by chance"]):
-        verb = "raises" if head["on that name"] > 0 else "lowers"
+    present = head["slope in prompt"]
+    if abs(present) < max(0.01, 2 * head["slope by chance"]):
+        verb = "raises" if head["on the name it reads"] > 0 else "lowers"
         return f"does not answer to the prediction; it {verb} the name it looks at"
     if present > 0:
         return "votes for what is predicted"
-    if head["absent"] < present / 2:
+    if head["slope absent"] < present / 2:
         return AGAINST_ANY
-    looks_more = head["attention"] > 2 * head["attention by chance"]
-    if looks_more and head["on that name"] < 0 and head["lowest of all"] > 0.5:
+    looks_more = head["slope of attention"] > 2 * head["attention by chance"]
+    if looks_more and head["on the name it reads"] < 0 and head["lowest of all"] > 0.5:
         return COPY_SUPPRESSION
     return "answers to names in the prompt, but not as copy suppression would"
 

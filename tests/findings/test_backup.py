@@ -26,7 +26,7 @@ def gpt2_reactions() -> str:
     change[9, 9] = 0
     rise, fall = change.clamp(min=0).sum().item(), change.clamp(max=0).sum().item()
     lost = -published_value("top_name_mover_direct_attribution")
-    return say.reactions(lost=lost, rise=rise, fall=fall, mlps=0, scale=0)
+    return reacting(lost=lost, rise=rise, fall=fall, mlps=0, scale=0)
 
 
 def gpt2_repair() -> str:
@@ -35,13 +35,18 @@ def gpt2_repair() -> str:
     return say.repair(loss=certain(lost), made_up=certain(made_up))
 
 
+def reacting(lost: float, rise: float, fall: float, mlps: float, scale: float) -> str:
+    names = ("the head itself", "heads that rise", "heads that fall", "MLPs", "final scale")
+    return say.reactions(dict(zip(names, (lost, rise, fall, mlps, scale), strict=True)))
+
+
 SUPPRESSOR = {  # SmolLM2's L24H4
-    "in prompt": -0.031,
-    "absent": -0.006,
-    "by chance": 0.005,
-    "attention": 0.018,
+    "slope in prompt": -0.031,
+    "slope absent": -0.006,
+    "slope by chance": 0.005,
+    "slope of attention": 0.018,
     "attention by chance": 0.003,
-    "on that name": -1.43,
+    "on the name it reads": -1.43,
     "lowest of all": 1.0,
 }
 
@@ -101,16 +106,16 @@ CASES = [
     (lambda: say.repair(loss=(0.1, -0.1, 0.3), made_up=(0.5, 0.4, 0.6)), ["too uncertain"], ["made up"]),
     (gpt2_reactions, ["one way", "+2.5"], ["cancels"]),
     (
-        lambda: say.reactions(lost=-2.24, rise=1.183, fall=-0.666, mlps=-0.703, scale=-0.033),
+        lambda: reacting(lost=-2.24, rise=1.183, fall=-0.666, mlps=-0.703, scale=-0.033),
         ["2.5", "cancels: -0.22 remains"],
         ["one way"],
     ),
     (
-        lambda: say.reactions(lost=-0.774, rise=0.497, fall=-0.101, mlps=0.1, scale=0.239),
+        lambda: reacting(lost=-0.774, rise=0.497, fall=-0.101, mlps=0.1, scale=0.239),
         ["one way", "+0.7", "of 0.94"],
         ["cancels"],
     ),
-    (lambda: say.reactions(lost=-1, rise=0.03, fall=-0.03, mlps=0, scale=0.01), ["Hardly"], ["react "]),
+    (lambda: reacting(lost=-1, rise=0.03, fall=-0.03, mlps=0, scale=0.01), ["Hardly"], ["react "]),
     (lambda: say.change_of_side(-0.2, 0.1), ["changes sides"], ["matters"]),
     (lambda: say.change_of_side(-0.995, -0.421), ["negative", "less"], ["more"]),
     (lambda: say.change_of_side(-0.4, -0.9), ["negative", "more"], ["less"]),
@@ -123,14 +128,22 @@ CASES = [
     (lambda: heard(query=0.02, others=0.03), ["in between"], ["query"]),
     (lambda: say.shared_values("L29H0", "L29H1", together=0.049), ["+0.049", "opposite"], []),
     (kind, ["copy suppression"], ["as copy suppression would"]),
-    (lambda: kind(in_prompt=-0.009), ["does not answer", "lowers the name"], ["raises"]),
-    (lambda: kind(in_prompt=0.007, on_that_name=1.77), ["does not answer", "raises"], ["lowers"]),
-    (lambda: kind(by_chance=0.02), ["does not answer"], ["copy"]),
-    (lambda: kind(in_prompt=0.058), ["votes for"], ["against"]),
-    (lambda: kind(in_prompt=-0.076, absent=-0.072), ["votes against", "or not"], ["for what"]),
-    (lambda: kind(attention=0.005), ["but not as copy suppression would"], ["votes"]),
+    (lambda: kind(slope_in_prompt=-0.009), ["does not answer", "lowers the name"], ["raises"]),
+    (
+        lambda: kind(slope_in_prompt=0.007, on_the_name_it_reads=1.77),
+        ["does not answer", "raises"],
+        ["lowers"],
+    ),
+    (lambda: kind(slope_by_chance=0.02), ["does not answer"], ["copy"]),
+    (lambda: kind(slope_in_prompt=0.058), ["votes for"], ["against"]),
+    (
+        lambda: kind(slope_in_prompt=-0.076, slope_absent=-0.072),
+        ["votes against", "or not"],
+        ["for what"],
+    ),
+    (lambda: kind(slope_of_attention=0.005), ["but not as copy suppression would"], ["votes"]),
     (lambda: kind(lowest_of_all=0.5), ["but not as copy suppression would"], ["votes"]),
-    (lambda: kind(on_that_name=0.5), ["but not as copy suppression would"], ["votes"]),
+    (lambda: kind(on_the_name_it_reads=0.5), ["but not as copy suppression would"], ["votes"]),
     (
         lambda: say.negative_heads(
             {"L24H4": say.COPY_SUPPRESSION, "L29H0": say.AGAINST_ANY, "L1H1": "x"}
