@@ -23,7 +23,6 @@ from helpers.notebooks.checks import check_folder, check_paths, read_settings
 from helpers.notebooks.hygiene import (
     MAX_BYTES,
     check_figures,
-    check_format,
     check_size,
     check_traces,
     check_width,
@@ -347,16 +346,6 @@ def test_a_figure_has_no_lines() -> None:
 def test_limits_the_size() -> None:
     assert check_size("a", MAX_BYTES) == []
     assert len(check_size("a", MAX_BYTES + 1)) == 1
-
-
-@pytest.mark.parametrize("ids", [["a", "a"], [None, "b"], ["a", "white space"]])
-def test_finds_bad_ids(ids: list[str | None]) -> None:
-    notebook = new_notebook(cells=[new_markdown_cell("x"), new_markdown_cell("y")])
-    for cell, cell_id in zip(notebook.cells, ids, strict=True):
-        cell.id = cell_id
-        if cell_id is None:
-            del cell["id"]
-    assert len(check_format("a", notebook)) == 1
 
 
 # --- prose ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,19 @@ from nbformat import NotebookNode
 from helpers.notebooks.cells import cell_lengths, check_lengths
 from helpers.notebooks.hygiene import (
     check_figures,
-    check_format,
     check_size,
     check_traces,
     check_width,
     local_names,
-    parse_notebook,
-    read_notebook,
 )
 from helpers.notebooks.interaction import check_interaction
+from helpers.notebooks.opening import (
+    UnreadableError,
+    check_converts,
+    file_text,
+    read_readable,
+    readable_notebook,
+)
 from helpers.notebooks.pairing import (
     check_executed,
     check_model,
@@ -109,10 +114,14 @@ def check_cells(path: Path, notebook: NotebookNode, settings: Settings) -> list[
 
 def check_text(path: Path, text: str, settings: Settings, names: Iterable[str]) -> list[Problem]:
     """Everything there is to check in a notebook's file, as if it held this text, and its source."""
-    notebook, source, name = parse_notebook(text), _source_of(path), _name(path)
+    source, name = _source_of(path), _name(path)
+    try:
+        notebook = readable_notebook(text)
+    except UnreadableError as error:
+        return [_unreadable(name, error)]
     beside = source.parent == path.parent
     problems = [
-        *check_format(name, notebook),
+        *check_converts(name, notebook),
         *check_size(name, len(text.encode())),
         *check_executed(name, notebook),
         *check_traces(name, notebook, names),
@@ -135,7 +144,24 @@ def check_text(path: Path, text: str, settings: Settings, names: Iterable[str]) 
 
 def check_notebook(path: Path, settings: Settings, names: Iterable[str]) -> list[Problem]:
     """Everything there is to check in a notebook and the source beside it."""
-    return check_text(path, path.read_text(encoding="utf-8"), settings, names)
+    try:
+        text = file_text(path)
+    except UnreadableError as error:
+        return [_unreadable(_name(path), error)]
+    return check_text(path, text, settings, names)
+
+
+def _unreadable(name: str, error: UnreadableError) -> Problem:
+    return Problem(name, str(error), "Run `make render`")
+
+
+def _readable(paths: Iterable[Path]) -> dict[Path, NotebookNode]:
+    """The notebooks that can be read; of the others the checks say so."""
+    found: dict[Path, NotebookNode] = {}
+    for path in paths:
+        with suppress(UnreadableError):
+            found[path] = read_readable(path)
+    return found
 
 
 def _name(notebook: Path) -> str:
@@ -163,7 +189,7 @@ def check_folder(folder: Path, settings: Settings, names: Iterable[str]) -> list
         for problem in check_notebook(path, settings, names)
     ]
     for group in [notebooks, *_siblings(renderings).values()]:
-        parsed = {_name(path): parse_notebook(path.read_text(encoding="utf-8")) for path in group}
+        parsed = {_name(path): notebook for path, notebook in _readable(group).items()}
         problems += check_same_weights(parsed)
     for source in sorted(folder.glob("*.py")):
         if not source.with_suffix(".ipynb").is_file():
@@ -208,8 +234,9 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("pyproject.toml"))
     options = parser.parse_args()
     problems = check_paths(options.paths, read_settings(options.config), local_names())
-    for notebook in sorted(path for folder in options.paths for path in folder.glob("*.ipynb")):
-        print(f"{notebook.stem}: {cell_lengths(read_notebook(notebook))}")
+    notebooks = sorted(path for folder in options.paths for path in folder.glob("*.ipynb"))
+    for path, notebook in _readable(notebooks).items():
+        print(f"{path.stem}: {cell_lengths(notebook)}")
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in {', '.join(str(path) for path in options.paths)}")

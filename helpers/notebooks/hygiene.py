@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import socket
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -211,20 +209,6 @@ def check_size(name: str, size: int) -> list[Problem]:
         return []
     what = f"{size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are allowed"
     return [Problem(name, what, "Round the data, make the pictures smaller")]
-
-
-def check_format(name: str, notebook: NotebookNode) -> list[Problem]:
-    """Whether cell ids are present and unique, and the file is a valid notebook."""
-    ids = Counter(cell.get("id") for cell in notebook.cells)
-    wrong = {cell_id: count for cell_id, count in ids.items() if cell_id is None or count > 1}
-    if wrong:  # the validation below would rather invent ids than complain
-        what = [f"{count} cells with id {cell_id}" for cell_id, count in wrong.items()]
-        return [Problem(name, ", ".join(what), "Run `make render`")]
-    try:
-        nbformat.validate(copy.deepcopy(notebook))
-    except nbformat.ValidationError as error:
-        return [Problem(name, f"no valid notebook: {error.message}", "Run `make render`")]
-    return []
 
 
 def parse_notebook(text: str) -> NotebookNode:

@@ -19,6 +19,11 @@ from helpers.wording import short_identity
 _RENDER = "Edit the .py file, then run `make render`"
 
 
+def parse_script(text: str) -> NotebookNode:
+    """The notebook that a script describes; in percent format, whether or not its header says so."""
+    return jupytext.reads(text, fmt="py:percent")
+
+
 def _parts(cell: NotebookNode | None) -> list[str]:
     """All that a pair must agree in, in words. Tags too: one can switch off the comparison."""
     if cell is None:
@@ -41,7 +46,7 @@ def _told_apart(old: NotebookNode | None, new: NotebookNode | None) -> str | Non
 
 def check_pair(name: str, notebook: NotebookNode, source: str) -> list[Problem]:
     """The first cell in which the two differ. After it all others may be shifted."""
-    paired = jupytext.reads(source, fmt="py:percent")
+    paired = parse_script(source)
     for index, (old, new) in enumerate(zip_longest(notebook.cells, paired.cells)):
         what = _told_apart(old, new)
         if what:

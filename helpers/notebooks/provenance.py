@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,29 @@ Loaded = Mapping[str, str | None]  # model, dtype, weights
 STAMPED_PACKAGES = ("torch", "transformer-lens", "transformers", "plotly", "circuitsvis")
 
 
+# Jupytext's own lines at the top. An editor that saves a pair writes its kernel's name into them.
+_HEADER = re.compile(r"\A(?:# ---\n# jupyter:\n(?:#   .*\n)*# ---\n+)?")
+_OUR_HEADER = """\
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+"""
+
+
 def text_sha256(text: str) -> str:
-    """Hash of a percent script's text, the same whatever line endings a checkout gives it."""
-    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+    """Hash of a percent script's text, the same whatever line endings a checkout gives it.
+
+    Its Jupytext header, or that it has none, does not count: every script counts as having ours.
+    """
+    body = _HEADER.sub("", text.replace("\r\n", "\n"), count=1)
+    return hashlib.sha256((_OUR_HEADER + body).encode()).hexdigest()
 
 
 def source_sha256(source: Path) -> str:

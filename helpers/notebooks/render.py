@@ -22,12 +22,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import jupytext
 import nbformat
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
-from nbformat import NotebookNode, ValidationError
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.embedded import ModelUnavailableError, embedded_model_folder
@@ -35,7 +34,9 @@ from helpers.files import NotWrittenError, check_writable, write_file, write_fil
 from helpers.model_folder import EMBEDDED_MODEL, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
 from helpers.notebooks.hygiene import local_names
+from helpers.notebooks.opening import UnreadableError, file_text, readable_notebook
 from helpers.notebooks.page import to_html
+from helpers.notebooks.pairing import parse_script
 from helpers.notebooks.problem import Problem
 from helpers.notebooks.provenance import folder_of_name, model_name, stamp
 from helpers.notebooks.tables import with_ids
@@ -56,7 +57,7 @@ class KernelError(RuntimeError):
 
 def read_source(source: Path) -> NotebookNode:
     """The notebook that a percent script describes, without outputs; ids follow from the content."""
-    notebook = jupytext.read(source)
+    notebook = parse_script(source.read_text(encoding="utf-8"))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = nbformat.from_dict(
         {
@@ -220,11 +221,8 @@ def _other_model(path: Path, model: str) -> list[Problem]:
 
 def _holds_other(path: Path, model: str) -> str | None:
     """Whose outputs a notebook holds, if they are not known to be this model's."""
-    if not path.exists():
-        return None
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, ValidationError):  # damaged: nobody's outputs, made again
+    notebook = _committed(path)
+    if notebook is None:
         return None
     before, ours = notebook.metadata.get("provenance", {}).get("model"), model_name(model)
     if before is None:
@@ -233,6 +231,17 @@ def _holds_other(path: Path, model: str) -> str | None:
         return f"holds the outputs of {before}, not of {ours}"
     fault = other_weights(notebook, model)
     return f"may hold the outputs of another model called {ours}: {fault}" if fault else None
+
+
+def _committed(path: Path) -> NotebookNode | None:
+    """The notebook that is there, as it stands there; None if there is none, or only its ruins."""
+    if not path.exists():
+        return None
+    try:
+        notebook = nbformat.v4.reads(file_text(path))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+    return notebook if all("source" in cell for cell in notebook.cells) else None
 
 
 def _thumbnail(notebook: NotebookNode, source: Path) -> dict[Path, bytes]:
@@ -270,13 +279,24 @@ def sync(source: Path) -> list[Path]:
     """
     path = source.with_suffix(".ipynb")
     notebook = read_source(source)
-    if path.exists():
-        before = nbformat.read(path, as_version=4)
+    before = _committed(path)
+    if before is not None:
         if "provenance" in before.metadata:
             notebook.metadata["provenance"] = before.metadata["provenance"]
         _keep_outputs(notebook, before)
+    if path.exists() and (before is None or not _can_be_read(notebook)):
+        print(f"NOTE: {path} is damaged; outputs are left out. `make render` makes them anew.")
+        notebook = read_source(source)
     write_notebook(path, notebook)
     return [path]
+
+
+def _can_be_read(notebook: NotebookNode) -> bool:
+    try:
+        readable_notebook(nbformat.writes(notebook))
+    except (UnreadableError, ValueError):
+        return False
+    return True
 
 
 def _keep_outputs(notebook: NotebookNode, before: NotebookNode) -> None:
@@ -284,8 +304,8 @@ def _keep_outputs(notebook: NotebookNode, before: NotebookNode) -> None:
     executed = [cell for cell in before.cells if cell.cell_type == "code"]
     for cell in notebook.cells:
         match = next((old for old in executed if old.source == cell.source), None)
-        if cell.cell_type == "code" and match is not None:
-            cell.outputs, cell.execution_count = match.outputs, match.execution_count
+        if cell.cell_type == "code" and match is not None and "outputs" in match:
+            cell.outputs, cell.execution_count = match.outputs, match.get("execution_count")
             executed.remove(match)
 
 
