@@ -485,7 +485,7 @@ def test_another_models_outputs_are_checked_against_the_same_source(tmp_path: Pa
     made.notebook.cells[0].source = "# A demo"  # no links: they would be relative to another folder
     made.resync()
     made.write(folder)
-    made.notebook.metadata.provenance.model = "openai-community/gpt2"
+    made.notebook.metadata.provenance.model = "gpt2"
     other = folder / "gpt2" / "Small_Demo.ipynb"
     other.parent.mkdir()
     other.write_text(made.encode(made.notebook))
