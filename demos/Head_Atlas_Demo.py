@@ -52,30 +52,21 @@ if found is None or not (Path(found.origin or "").parent / "head_scores.py").is_
     )
 
 # %%
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from helpers.atlas.attention import pattern_samples
 from helpers.atlas.build import Settings, build_atlas, load_or_build
-from helpers.atlas.inputs import passages
 from helpers.atlas.published import published_atlas
-from helpers.atlas.questions import (
-    KINDS,
-    heads_of_kind,
-    is_known,
-    most_similar,
-    rank_of,
-    relative_depth,
-)
-from helpers.atlas.scores import describe
+from helpers.atlas.questions import KINDS, heads_of_kind, is_known, most_similar, relative_depth
 from helpers.atlas.views import head_table, score_table, sortable_table
+from helpers.findings import atlas as findings
 from helpers.head_scores import Head, top_heads
-from helpers.ioi import reference_prompts
 from helpers.models import load_model
-from helpers.plotting import attention_patterns, head_names, imshow, line, scatter
-from helpers.reference import beside_published
-from helpers.wording import say
+from helpers.plotting import attention_patterns, head_map, line, scatter
+from helpers.tables import show_table
+from helpers.wording import enumerated, listing, say
 
 _ = torch.set_grad_enabled(False)
 
@@ -89,12 +80,11 @@ _ = torch.set_grad_enabled(False)
 # %%
 model = load_model()
 atlas, was_stored = load_or_build(model, "atlas")
-say(
-    f"{atlas.info['model']}: {len(atlas.table)} heads in {atlas.info['n_layers']} layers,"
-    f" {len(atlas.scores)} scores, {'stored' if was_stored else 'measured just now'}"
-)
-for score, reason in atlas.info["unavailable"].items():
-    say(f"  not to be had for this model: {score} ({reason})")
+n_layers, n_heads = atlas.info["n_layers"], atlas.info["n_heads"]
+print(f"{atlas.info['model']}: {n_layers * n_heads} heads, {len(atlas.scores)} scores")
+print("stored" if was_stored else "measured just now")
+if atlas.info["unavailable"]:
+    show_table(pd.DataFrame({"not to be had for this model": atlas.info["unavailable"]}))
 
 # %% [markdown]
 # ### What the scores are
@@ -139,10 +129,12 @@ score_table(atlas)
 # %%
 groups = ["attention on repeated tokens", "IOI attention and attribution"]
 again = build_atlas(model, Settings(seed=1), groups=groups, progress=False)
+within = {}
 for score in again.scores:
     combined = (again.error(score) ** 2 + atlas.error(score) ** 2).sqrt().clamp(min=1e-4)
     apart = (again.score(score) - atlas.score(score)).abs() / combined
-    print(f"{score:18} {(apart < 2).float().mean():6.1%} of heads within two errors")
+    within[score] = (apart < 2).float().mean().item()
+show_table(pd.DataFrame({"share of heads within two errors": within}))
 
 # %% [markdown]
 # *What it does not show.* Errors cover the luck of the draw, not the choice of the game: other lengths, other
@@ -181,91 +173,61 @@ sortable_table(atlas, by="induction", count=12)
 # %%
 def maps(scores: list[str], title: str, value_name: str, limits: tuple[float, float]) -> None:
     """Layer × head maps of those scores that the atlas has, and the top heads of each."""
-    scores = [score for score in scores if score in atlas.scores]
-    imshow(
-        torch.stack([atlas.score(score) for score in scores]),
-        title=title,
-        x="head",
-        y="layer",
-        y_labels=[f"L{layer}" for layer in range(atlas.info["n_layers"])],
-        facet_labels=scores,
-        names=head_names(atlas.info["n_layers"], atlas.info["n_heads"]),
-        value_name=value_name,
-        value_range=limits,
-        scale="diverging" if limits[0] < 0 else "sequential",
-        annotate=3,
-    )
-    for score in scores:
-        values = atlas.score(score)
-        top = ", ".join(f"{h.name} {h.value:.3f}" for h in top_heads(values, 3))
-        low = top_heads(values, 1, smallest=True)[0]
-        lowest = f"   lowest: {low.name} {low.value:.3f}" if limits[0] < 0 else ""
-        print(f"{score:18} null {atlas.null(score):.3f}   top: {top}{lowest}")
+    values = {score: atlas.score(score) for score in scores if score in atlas.scores}
+    scale = "diverging" if limits[0] < 0 else "sequential"
+    options = {"value_name": value_name, "value_range": limits, "scale": scale, "annotate": 3}
+    head_map(values, title=title, **options)
+    table = pd.DataFrame({"null": {score: atlas.null(score) for score in values}})
+    table["top"] = [listing(top_heads(heads, 3)) for heads in values.values()]
+    if limits[0] < 0:
+        lowest = [top_heads(heads, 1, smallest=True) for heads in values.values()]
+        table["lowest"] = list(map(listing, lowest))
+    show_table(table)
 
-
-maps(
-    ["previous_token", "duplicate_token", "induction", "prefix_matching", "prefix_copying"],
-    "On random tokens that repeat",
-    "share",
-    (0, 1),
-)
 
 # %%
-maps(
-    ["first_token", "self_attention", "local_window", "entropy"],
-    "On text: where attention goes",
-    "share",
-    (0, 1),
-)
+scores = ["previous_token", "duplicate_token", "induction", "prefix_matching", "prefix_copying"]
+maps(scores, "On random tokens that repeat", "share", (0, 1))
+
+# %%
+scores = ["first_token", "self_attention", "local_window", "entropy"]
+maps(scores, "On text: where attention goes", "share", (0, 1))
 
 # %% tags=["thumbnail"]
-maps(
-    ["ov_eigenvalue", "copying_eigenvalue", "copying_rank", "qk_same_token"],
-    "Circuits: copying (blue) and suppression (red); matching a token with itself",
-    "score",
-    (-1, 1),
-)
+scores = ["ov_eigenvalue", "copying_eigenvalue", "copying_rank", "qk_same_token"]
+title = "Circuits: copying (blue) and suppression (red); matching a token with itself"
+maps(scores, title, "score", (-1, 1))
 
 # %%
-maps(
-    [
-        "copying_top5",
-        "suppression_top5",
-        "ioi_attention_io",
-        "ioi_attention_s1",
-        "ioi_attention_s2",
-    ],
-    "A token in the top five, raised or lowered; attention in the IOI task",
-    "share",
-    (0, 1),
-)
+scores = ["copying_top5", "suppression_top5"]
+scores += ["ioi_attention_io", "ioi_attention_s1", "ioi_attention_s2"]
+title = "A token in the top five, raised or lowered; attention in the IOI task"
+maps(scores, title, "share", (0, 1))
 
 # %% [markdown]
 # The last three are effects, two of them in logits and one as the part of the logit difference that patching restores.
 # Colours end at one; hover for what lies beyond.
 
 # %%
-maps(
-    ["induction_logit", "ioi_attribution", "ioi_patching"],
-    "Effects: on the next repeated token, on the right name, and by patching",
-    "effect",
-    (-1, 1),
-)
+scores = ["induction_logit", "ioi_attribution", "ioi_patching"]
+title = "Effects: on the next repeated token, on the right name, and by patching"
+maps(scores, title, "effect", (-1, 1))
 
 
 # %%
-def mean_depth(heads: list[Head]) -> float:
+def mean_depth(one, heads: list[Head]) -> float:
     """Average relative depth, 0 for the first layer and 1 for the last."""
-    return sum(relative_depth(atlas, head.layer) for head in heads) / len(heads)
+    depths = [relative_depth(one, head.layer) for head in heads]
+    return sum(depths) / len(depths) if depths else float("nan")
 
 
-print(f"{'kind':28} heads  mean depth (0 first layer, 1 last)")
-for kind in KINDS:
-    heads = heads_of_kind(atlas, kind)
-    print(f"{kind:28} {len(heads):5}  {f'{mean_depth(heads):.3f}' if heads else '-'}")
-everyone = [(row.layer, row.head) for row in atlas.table[["layer", "head"]].itertuples()]
+of_kind = {kind: heads_of_kind(atlas, kind) for kind in KINDS}
+table = pd.DataFrame({"heads": {kind: len(heads) for kind, heads in of_kind.items()}})
+table["mean depth, 0 to 1"] = [mean_depth(atlas, heads) for heads in of_kind.values()]
+show_table(table)
+everyone = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
 nameless = [head for head in everyone if not is_known(atlas, *head)]
-print(f"\nOf no kind at all: {len(nameless)} of {len(everyone)} heads.")
+print(f"Of no kind at all: {len(nameless)} of {len(everyone)} heads.")
 
 # %% [markdown]
 # The last line is the humbling one. An atlas is a list of what people have thought of looking for.
@@ -282,31 +244,20 @@ print(f"\nOf no kind at all: {len(nameless)} of {len(everyone)} heads.")
 # for some other reason.
 
 # %%
-names = [name for row in head_names(atlas.info["n_layers"], atlas.info["n_heads"]) for name in row]
-scatter(
-    atlas.score("induction"),
-    atlas.score("induction_logit"),
-    names=names,
-    title="Induction: where a head looks, and what it writes",
-    x="attention to what followed the earlier copy",
-    y="raises the logit of that token by",
-    annotate=10,
-)
+looks, writes = atlas.score("induction"), atlas.score("induction_logit")
+title = "Induction: where a head looks, and what it writes"
+x = "attention to what followed the earlier copy"
+y = "raises the logit of that token by"
+scatter(looks, writes, title=title, x=x, y=y, annotate=10)
 
 # %%
-lookers = top_heads(atlas.score("induction"), 5)
-writers = top_heads(atlas.score("induction_logit"), 5)
-for title, heads in [("look most", lookers), ("write most", writers)]:
-    print(f"Heads that {title}:")
-    for head in heads:
-        looks = atlas.score("induction")[head[:2]].item()
-        writes = atlas.score("induction_logit")[head[:2]].item()
-        print(f"  {head.name:8} looks {looks:6.3f}  writes {writes:+7.3f} logits")
-both = {head[:2] for head in lookers} & {head[:2] for head in writers}
-say(
-    f"In both lists: {', '.join(f'L{layer}H{head}' for layer, head in sorted(both)) or 'none'} of"
-    " five."
-)
+from helpers import tables
+
+lookers, writers = top_heads(looks, 5), top_heads(writes, 5)
+both = [head.name for head in lookers if head[:2] in {writer[:2] for writer in writers}]
+heads = dict.fromkeys(head[:2] for head in lookers + writers)
+show_table(tables.head_table(heads, {"looks": looks, "writes, logits": writes}))
+say(f"Among the five that look most and the five that write most: {enumerated(both)}.")
 
 # %% [markdown]
 # *What it does not show.* Direct effects only. A head that looks and does not write may feed one that does.
@@ -323,41 +274,27 @@ say(
 # the rank: where does a token land among all logits if the head attends to it?
 
 # %%
-scatter(
-    atlas.score("ov_eigenvalue"),
-    atlas.score("copying_eigenvalue"),
-    names=names,
-    title="Copying by eigenvalues, on plain embeddings and on what heads read (dotted: the same)",
-    x="on plain embeddings (ov_eigenvalue)",
-    y="after the first block (copying_eigenvalue)",
-    diagonal=True,
-    annotate=0,
-)
-
+textbook, as_read = atlas.score("ov_eigenvalue"), atlas.score("copying_eigenvalue")
+title = "Copying by eigenvalues, on plain embeddings and on what heads read (dotted: the same)"
+x, y = "on plain embeddings (ov_eigenvalue)", "after the first block (copying_eigenvalue)"
+scatter(textbook, as_read, title=title, x=x, y=y, diagonal=True, annotate=0)
 
 # %%
-def correlation(one: str, other: str) -> float:
-    """Between two scores, over heads."""
-    return torch.corrcoef(torch.stack([atlas.score(one).flatten(), atlas.score(other).flatten()]))[
-        0, 1
-    ].item()
+rank = atlas.score("copying_rank")
+both = {"on plain embeddings": textbook, "as read": as_read}
+table = pd.DataFrame(index=both)
+table["correlation with the rank"] = [
+    torch.stack([values.flatten(), rank.flatten()]).corrcoef()[0, 1].item()
+    for values in both.values()
+]
+table["heads beyond ±0.9"] = [int((values.abs() > 0.9).sum()) for values in both.values()]
+show_table(table)
+say(findings.closer_formula(table["correlation with the rank"].to_dict()))
 
-
-by_formula = {s: correlation(s, "copying_rank") for s in ("ov_eigenvalue", "copying_eigenvalue")}
-for score, value in by_formula.items():
-    extreme = int((atlas.score(score).abs() > 0.9).sum())
-    print(f"{score:18} correlates {value:+.3f} with the rank; beyond ±0.9: {extreme} heads")
+# %%
 print("They disagree most about:")
-for head in top_heads((atlas.score("ov_eigenvalue") - atlas.score("copying_eigenvalue")).abs(), 4):
-    textbook, read, rank = (
-        atlas.score(s)[head[:2]].item()
-        for s in ("ov_eigenvalue", "copying_eigenvalue", "copying_rank")
-    )
-    print(f"  {head.name:8} plain {textbook:+.3f}, as read {read:+.3f}, by rank {rank:+.3f}")
-if max(by_formula.values()) - min(by_formula.values()) > 0.1:
-    print(f"Closer to what heads do with tokens here: {max(by_formula, key=by_formula.get)}.")
-else:
-    print("The two formulas are about equally close to what heads do with tokens here.")
+heads = top_heads((textbook - as_read).abs(), 4)
+show_table(tables.head_table(heads, {**both, "by rank": rank}), signed=True)
 
 # %% [markdown]
 # ## 6. The strongest head of each kind
@@ -378,6 +315,7 @@ def strongest(kind: str) -> Head:
     return top_heads(atlas.score(KINDS[kind].score), 1, smallest=KINDS[kind].threshold < 0)[0]
 
 
+# %%
 def show_kinds(kinds: list[str], cache, tokens: Tensor, title: str) -> None:
     """Attention pictures of the strongest head of each kind, and whether it counts as one."""
     heads = [strongest(kind) for kind in kinds]
@@ -388,51 +326,41 @@ def show_kinds(kinds: list[str], cache, tokens: Tensor, title: str) -> None:
         notes=kinds,
         title=title,
     )
-    for kind, head in zip(kinds, heads):
-        counts = "" if heads_of_kind(atlas, kind) else " (too weak to be called so)"
-        error = atlas.error(KINDS[kind].score)[head[:2]].item()
-        print(f"{kind:28} {head.name:8} {head.value:+.3f} ± {error:.3f}{counts}")
+    table = pd.DataFrame(heads, kinds)[["value"]]
+    table["error"] = [
+        atlas.error(KINDS[kind].score)[head[:2]].item() for kind, head in zip(kinds, heads)
+    ]
+    table["of the kind"] = ["yes" if of_kind[kind] else "too weak" for kind in kinds]
+    show_table(table.assign(head=[head.name for head in heads]))
 
-
-show_kinds(
-    ["previous token", "duplicate token", "induction"],
-    cache,
-    tokens,
-    "Heads that follow position and repetition",
-)
 
 # %%
-show_kinds(
-    ["rests on the first token", "looks at itself", "spreads its attention"],
-    cache,
-    tokens,
-    "Heads that look for nothing in particular",
-)
+kinds = ["previous token", "duplicate token", "induction"]
+show_kinds(kinds, cache, tokens, "Heads that follow position and repetition")
 
 # %%
-show_kinds(
-    ["copies", "suppresses", "matches a token with itself"],
-    cache,
-    tokens,
-    "Heads told by their circuits",
-)
+kinds = ["rests on the first token", "looks at itself", "spreads its attention"]
+show_kinds(kinds, cache, tokens, "Heads that look for nothing in particular")
+
+# %%
+kinds = ["copies", "suppresses", "matches a token with itself"]
+show_kinds(kinds, cache, tokens, "Heads told by their circuits")
 
 # %% [markdown]
 # And in the task, on one of its prompts:
 
 # %%
+from helpers.ioi import reference_prompts
+
 prompts = reference_prompts(model)
 _, task_cache = model.run_with_cache(
     prompts.tokens[:1], names_filter=lambda name: name.endswith("hook_pattern")
 )
-show_kinds(
-    ["favours the right name", "favours the wrong name"],
-    task_cache,
-    prompts.tokens,
-    "In the task: heads that favour the right name and the wrong one",
-)
+kinds = ["favours the right name", "favours the wrong name"]
+title = "In the task: heads that favour the right name and the wrong one"
+show_kinds(kinds, task_cache, prompts.tokens, title)
 right, wrong = prompts.answers[0]
-print(f"\nprompt: {prompts.prompts[0]} … right:{right}, wrong:{wrong}")
+print(f"prompt: {prompts.prompts[0]} … right:{right}, wrong:{wrong}")
 
 # %% [markdown]
 # ## 7. Across models
@@ -446,23 +374,16 @@ print(f"\nprompt: {prompts.prompts[0]} … right:{right}, wrong:{wrong}")
 # accident of one model, no.
 
 # %%
+from helpers.reference import beside_published
+
 published = published_atlas()
-shared_kinds = [kind for kind in KINDS if KINDS[kind].score in published.scores]
 rows = {}
-for kind in shared_kinds:
-    found = {one.info["model"]: heads_of_kind(one, kind) for one in (atlas, published)}
-    ours, theirs = found.values()
-    rows[f"{kind}: heads"] = (len(ours), len(theirs))
-    rows[f"{kind}: part of all heads"] = (
-        len(ours) / len(atlas.table),
-        len(theirs) / len(published.table),
-    )
-    depths = [
-        sum(relative_depth(one, head.layer) for head in heads) / len(heads) if heads else "-"
-        for one, heads in ((atlas, ours), (published, theirs))
-    ]
-    rows[f"{kind}: mean relative depth"] = tuple(depths)
-print(beside_published(rows, atlas.info["model"]))
+for kind in [kind for kind in KINDS if KINDS[kind].score in published.scores]:
+    both = [(one, heads_of_kind(one, kind)) for one in (atlas, published)]
+    rows[f"{kind}: heads"] = [len(heads) for _, heads in both]
+    rows[f"{kind}: part of all heads"] = [len(heads) / len(one.table) for one, heads in both]
+    rows[f"{kind}: mean relative depth"] = [mean_depth(*pair) for pair in both]
+show_table(beside_published(rows, atlas.info["model"]))
 
 # %%
 STAGES = 6
@@ -474,10 +395,11 @@ def by_depth(one, score: str) -> list[float]:
     return [part.max().item() for part in layers.tensor_split(STAGES) if len(part)]
 
 
+runs = {"this run": atlas, "GPT-2 small (published)": published}
 series = {
     f"{score}, {who}": by_depth(one, score)
     for score in ("previous_token", "induction")
-    for one, who in ((atlas, "this run"), (published, "GPT-2 small (published)"))
+    for who, one in runs.items()
 }
 shortest = min(len(values) for values in series.values())
 line(
@@ -487,15 +409,17 @@ line(
     y="score",
     x_labels=[f"{i + 1} of {STAGES}" for i in range(shortest)],
 )
-for score in ("previous_token", "induction"):
-    peaks = {
-        one.info["model"]: relative_depth(one, top_heads(one.score(score), 1)[0].layer)
-        for one in (atlas, published)
-    }
-    print(
-        f"{score}: strongest at relative depth",
-        ", ".join(f"{d:.3f} ({m})" for m, d in peaks.items()),
-    )
+
+
+# %%
+def peak(one, score: str) -> float:
+    """Relative depth of the strongest head."""
+    return relative_depth(one, top_heads(one.score(score), 1)[0].layer)
+
+
+rows = {s: [peak(one, s) for one in runs.values()] for s in ("previous_token", "induction")}
+print("Relative depth of the strongest head:")
+show_table(beside_published(rows, atlas.info["model"]))
 
 # %% [markdown]
 # *What it does not show.* Thresholds are a choice, and the counts move with them. Nor does "the same kind" mean "the
@@ -507,18 +431,16 @@ for score in ("previous_token", "induction"):
 # **Which heads are induction heads here?**
 
 # %%
-found = heads_of_kind(atlas, "induction")
-say(", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:.3f}" for head in found))
+say(listing(heads_of_kind(atlas, "induction")))
 
 # %% [markdown]
 # **Is this head anything known?** Ask it of the heads that matter most for the task when they are patched.
 
 # %%
-important = top_heads(atlas.score("ioi_patching").abs(), 6)
-for head in important:
-    kinds = ", ".join(is_known(atlas, *head[:2])) or "nothing known"
-    effect = atlas.score("ioi_patching")[head[:2]].item()
-    print(f"{head.name:8} patching {effect:+.3f}  {kinds}")
+important = top_heads(atlas.score("ioi_patching"), 6, by_size=True)
+table = tables.head_table(important, {"patching": atlas.score("ioi_patching")})
+table["kinds"] = [enumerated(is_known(atlas, *head[:2]), "nothing known") for head in important]
+show_table(table, signed=True)
 
 # %% [markdown]
 # **Which head of the other model is most like it?** By profile: each score as a part of the strongest head's, over the
@@ -526,10 +448,13 @@ for head in important:
 # head that copies and one that suppresses can pass for twins.
 
 # %%
-for head in [*heads_of_kind(atlas, "induction")[:3], *important[:4]]:
-    twin = most_similar(atlas, published, *head[:2])[0]
-    role = published.table.set_index("name").loc[twin.name, "role"] or "no role in the paper"
-    print(f"{head.name:8} -> {twin.name:8} of GPT-2 small, distance {twin.value:.3f}: {role}")
+heads = [*of_kind["induction"][:3], *important[:4]]
+twins = [most_similar(atlas, published, *head[:2])[0] for head in heads]
+roles = published.table.set_index("name")["role"]
+table = pd.DataFrame({"most similar in GPT-2 small": [twin.name for twin in twins]})
+table["distance"] = [twin.value for twin in twins]
+table["its role in the paper"] = [roles[twin.name] or "none" for twin in twins]
+show_table(table.set_axis([head.name for head in heads]))
 
 # %% [markdown]
 # **And in this model itself: which two heads are most alike?** Over all scores, among the heads that are of some kind.
@@ -538,10 +463,8 @@ for head in [*heads_of_kind(atlas, "induction")[:3], *important[:4]]:
 known = [head for head in everyone if is_known(atlas, *head)] or everyone
 pairs = [(Head(*head, 0.0), most_similar(atlas, atlas, *head)[0]) for head in known]
 head, twin = min(pairs, key=lambda pair: pair[1].value)
-say(
-    f"{head.name} and {twin.name}, distance {twin.value:.3f}:"
-    f" {', '.join(is_known(atlas, *head[:2])) or 'no kind'}"
-)
+kinds = enumerated(is_known(atlas, *head[:2]), "no kind")
+say(f"{head.name} and {twin.name}, distance {twin.value:.3f}: {kinds}")
 
 # %% [markdown]
 # ## 9. Heads that contradict themselves
@@ -549,68 +472,39 @@ say(
 # Kinds that should go together, and heads on which they do not. Each line is a question worth an afternoon.
 
 # %%
-null = atlas.null("ioi_attention_io")
-table = atlas.table
+look_twice = f"ioi_attention_io < {2 * atlas.null('ioi_attention_io')}"
 contradictions = {
-    "look like induction heads and do not write the token": table.query(
-        "induction > 0.4 and induction_logit < 0.02"
-    ),
-    "write the repeated token and hardly look at it": table.query(
-        "induction_logit > 0.2 and induction < 0.2"
-    ),
-    "favour the right name and hardly look at it": table[
-        (table["ioi_attribution"] > 0.1) & (table["ioi_attention_io"] < 2 * null)
-    ],
-    "suppress what they look at and favour the right name": table.query(
-        "copying_eigenvalue < -0.5 and ioi_attribution > 0.1"
-    ),
-    "copy what they look at and favour the wrong name": table.query(
-        "copying_eigenvalue > 0.5 and ioi_attribution < -0.1"
-    ),
-    "match a token with its own kind and never look at a copy of it": table.query(
-        "qk_same_token > 0.9 and duplicate_token < 0.02"
-    ),
-    "copying on plain embeddings, suppression on real ones": table.query(
-        "ov_eigenvalue > 0.3 and copying_eigenvalue < -0.5"
-    ),
+    "induction > 0.4 and induction_logit < 0.02": "look for induction, do not write the token",
+    "induction_logit > 0.2 and induction < 0.2": "write the repeated token, hardly look at it",
+    f"ioi_attribution > 0.1 and {look_twice}": "favour the right name, hardly look at it",
+    "copying_eigenvalue < -0.5 and ioi_attribution > 0.1": "suppress, favour the right name",
+    "copying_eigenvalue > 0.5 and ioi_attribution < -0.1": "copy, favour the wrong name",
+    "qk_same_token > 0.9 and duplicate_token < 0.02": "match their own kind, look at no copy",
+    "ov_eigenvalue > 0.3 and copying_eigenvalue < -0.5": "copy plain embeddings, not real ones",
 }
-for what, heads in contradictions.items():
-    say(f"{what}: {', '.join(heads['name'].head(8)) or 'none'}{' …' if len(heads) > 8 else ''}")
+rows = {
+    what: [len(found := atlas.table.query(query)), ", ".join(found["name"].head(8)) or "none"]
+    for query, what in contradictions.items()
+}
+columns = ["heads", "the first eight"]
+show_table(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
 # %% [markdown]
 # A head that favours the right name by *suppressing* the wrong one does, at the output, what a name mover does by
 # copying. The same number in one column, opposite signs in another: that is why there is more than one column.
 
 # %%
+from helpers.atlas.questions import rank_of
+
 writer = strongest("favours the right name")
-card = {
-    score: (atlas.score(score)[writer[:2]].item(), rank_of(atlas, score, *writer[:2]))
-    for score in (
-        "ioi_attribution",
-        "ioi_attention_io",
-        "ioi_attention_s2",
-        "copying_eigenvalue",
-        "suppression_top5",
-    )
-}
-print(f"{writer.name}, the head that favours the right name most:")
-for score, (value, rank) in card.items():
-    print(f"  {score:18} {value:+.3f}   rank {rank} of {len(everyone)}")
-if (
-    card["copying_eigenvalue"][0] < -0.5
-    and card["ioi_attention_s2"][0] > card["ioi_attention_io"][0]
-):
-    print("It looks at the repeated name and pushes it down. It does not move the right one.")
-elif (
-    card["copying_eigenvalue"][0] > 0.5
-    and card["ioi_attention_io"][0] > card["ioi_attention_s2"][0]
-):
-    print("It looks at the right name and copies it: a name mover in the plain sense.")
-else:
-    say(
-        "It fits neither story: not a plain copier of the right name, nor a plain suppressor of the"
-        " other."
-    )
+scores = ["ioi_attribution", "ioi_attention_io", "ioi_attention_s2"]
+scores += ["copying_eigenvalue", "suppression_top5"]
+card = pd.DataFrame(
+    {writer.name: {score: atlas.score(score)[writer[:2]].item() for score in scores}}
+)
+card[f"rank of {len(everyone)}"] = [rank_of(atlas, score, *writer[:2]) for score in scores]
+show_table(card, signed=True)
+say(findings.mover(card[writer.name].to_dict()))
 
 # %% [markdown]
 # ## 10. A score of your own, in ten lines
@@ -631,12 +525,16 @@ def two_back(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "ba
     return pattern.diagonal(-2, dim1=-2, dim2=-1).mean(-1)
 
 
+# %%
+from helpers.atlas.attention import pattern_samples
+from helpers.atlas.inputs import passages
+from helpers.atlas.scores import describe
+
 samples = pattern_samples(model, passages(model), {"two_back": two_back}, progress=False)
 measured = samples["two_back"]
-for head in top_heads(measured.value, 5):
-    previous = atlas.score("previous_token")[head[:2]].item()
-    error = measured.error[head[:2]]
-    print(f"{head.name:8} {head.value:.3f} ± {error:.3f}   previous token: {previous:.3f}")
+columns = {"two back": measured.value, "error": measured.error}
+columns["previous token"] = atlas.score("previous_token")
+show_table(tables.head_table(top_heads(measured.value, 5), columns))
 print(f"null {measured.null:.3f}; {describe(two_back)['formula']}")
 
 # %% [markdown]

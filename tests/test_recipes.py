@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = nbformat.read(ROOT / "demos" / "Exploratory_Analysis_Demo.ipynb", as_version=4)
-ROW = re.compile(r"^\| (?P<what>[^|]+) \| (?P<cells>`[^|]+`) \| (?P<bring>`[^|]+`) \|$", re.MULTILINE)
+ROW = re.compile(r"^ *\| (?P<what>[^|]+) \| (?P<cells>`[^|]+`) \| (?P<bring>`[^|]+`) \|$", re.MULTILINE)
 ALWAYS = ("import pandas", "_ = torch.set_grad_enabled")
 
 
@@ -137,6 +137,6 @@ def test_these_cells_are_enough_on_another_model(what, kind):
     prelude += [BROUGHT[name].format(kind=kind) for name in bring]
     sources = ["\n".join(prelude), *map(cell_with, (*ALWAYS, *cells)), CHECKS[what]]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
-    ).execute()
+    here = {"metadata": {"path": str(ROOT)}}
+    limits = {"timeout": 300, "startup_timeout": 300}
+    NotebookClient(notebook, kernel_name="python3", resources=here, **limits).execute()

@@ -152,11 +152,6 @@ def misses(*, by_prompt: float, on_average: float) -> str:
     return f"{text} Most of the errors are in one direction."
 
 
-def part_looks_at(attention: Mapping[str, float], *, margin: float) -> str:
-    """The position that gets most; elsewhere, if that is not beyond twice an even share."""
-    return max(attention, key=lambda place: attention[place]) if margin > 0 else "elsewhere"
-
-
 def role(lost: Span) -> str:
     """What a class is to a circuit, by the share that is lost without it, and the demo's criterion."""
     _, low, high = lost

@@ -59,8 +59,6 @@ CASES = [
     (lambda: say.helpful_alone((1.05, 0.9, 1.2)), ["+1.05"], ["more than"]),
     (lambda: say.misses(by_prompt=0.37, on_average=0.09), ["37%", "9%", "cancel"], ["one direction"]),
     (lambda: say.misses(by_prompt=0.2, on_average=0.15), ["one direction"], ["cancel"]),
-    (lambda: say.part_looks_at({"S1": 0.5, "IO": 0.1}, margin=0.2), ["S1"], ["else"]),
-    (lambda: say.part_looks_at({"S1": 0.1, "IO": 0.1}, margin=-0.1), ["elsewhere"], []),
     (lambda: say.role((0.33, 0.28, 0.38)), ["needed"], ["not"]),
     (lambda: say.role((-0.36, -0.39, -0.33)), ["opposes"], ["little"]),
     (lambda: say.role((0.08, 0.02, 0.14)), ["helps a little"], []),
