@@ -277,6 +277,8 @@ def restored(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 torch.testing.assert_close(restored(clean_logit_diff).item(), 1.0)
 torch.testing.assert_close(restored(corrupted_logit_diff).item(), 0.0)
+
+# %%
 torch.testing.assert_close(corrupted_logit_diff, -clean_logit_diff, atol=1e-3, rtol=0)
 
 # %% [markdown]

@@ -74,4 +74,6 @@ def beside_published(rows: Mapping[str, tuple[object, object]], model_name: str)
     """
     columns = [f"this run ({model_name})", "GPT-2 small (published)"]
     table = pd.DataFrame(list(rows.values()), index=list(rows), columns=columns, dtype=object)
-    return table.infer_objects()
+    # Counts beside measurements stay whole numbers.
+    is_float = all(isinstance(value, float) for value in table.to_numpy().flat)
+    return table.astype(float) if is_float else table

@@ -62,3 +62,9 @@ def test_table():
 def test_a_table_of_numbers_can_be_computed_with():
     table = beside_published({"a": (1.5, 1.0), "b": (2.0, 4.0)}, "tiny")
     assert (table["this run (tiny)"] - table["GPT-2 small (published)"]).tolist() == [0.5, -2.0]
+
+
+def test_counts_beside_measurements_stay_whole():
+    table = beside_published({"heads": (8, 6), "of all": (0.03, 0.042)}, "tiny")
+    assert [type(value) for value in table.iloc[0]] == [int, int]
+    assert "8.0" not in table.to_string()
