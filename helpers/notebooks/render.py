@@ -91,8 +91,9 @@ def execute(notebook: NotebookNode, folder: Path, model: str, title: str) -> Non
     with tqdm(total=total, desc=title, unit="cell", file=sys.stderr) as bar:
 
         def tick(cell_index: int, **_: object) -> None:
-            done.append(cell_index)
-            bar.update()
+            if notebook.cells[cell_index].id != _QUESTION:
+                done.append(cell_index)
+                bar.update()
 
         client = NotebookClient(
             notebook,
