@@ -56,27 +56,21 @@ if found is None or not (Path(found.origin or "").parent / "head_scores.py").is_
     )
 
 # %%
-from collections import Counter
-
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from helpers.circuit import Node, gate_attribution, gated_logit_diffs, gates_at, mean_outputs
+from helpers.findings import scale as findings
 from helpers.head_scores import Head, top_heads
-from helpers.intervals import Interval, mean_interval
+from helpers.intervals import Interval, mean_interval, stack_intervals
 from helpers.ioi import reference_prompts
 from helpers.ioi_dataset import sample_ioi
-from helpers.logit_diff import (
-    LogitDiff,
-    logit_diff,
-    logit_diff_directions,
-    residual_stack_to_logit_diff,
-)
+from helpers.logit_diff import LogitDiff, logit_diff
 from helpers.models import load_model
-from helpers.patching import patch_head_outputs, patch_sweep
-from helpers.plotting import head_names, intervals, scatter
-from helpers.reference import published_circuit
+from helpers.plotting import intervals, scatter
+from helpers.tables import show_table
 from helpers.wording import say
 
 _ = torch.set_grad_enabled(False)
@@ -101,19 +95,16 @@ print(f"{model.cfg.model_name}: {model.cfg.n_layers} layers of {model.cfg.n_head
 # %%
 everything = sample_ioi(model, 256, seed=0)
 screening, sample = everything.select(range(48)), everything.select(range(48, 256))
-for order in ("ABBA", "BABA"):
-    for prompt in [p for p, o in zip(sample.prompts, sample.order) if o == order][:3]:
-        print(f"{order}: {prompt}")
-counts = Counter(zip(sample.frame.tolist(), sample.order))
-say(
-    f"\n{len(screening)} prompts to choose with, {len(sample)} to measure with, of"
-    f" {sample.tokens.shape[1]} tokens; {len(sample.frames)} frames x 2 orders,"
-    f" {min(counts.values())} to {max(counts.values())} prompts of each."
-)
+table = pd.DataFrame({"order": sample.order, "prompt": sample.prompts})
+show_table(table.groupby("order").head(3).sort_values("order").set_index("order"))
+print(f"{len(screening)} prompts to choose with, {len(sample)} to measure with")
+show_table(pd.crosstab(sample.frame.tolist(), sample.order, rownames=["frame"], colnames=["order"]))
+
+# %%
 try:
     sample_ioi(model, 10**9, seed=0)
 except ValueError as refusal:
-    say(f"\nAnd if one asks for too many:\n{refusal}")
+    say(f"And if one asks for too many:\n{refusal}")
 
 # %% [markdown]
 # Each prompt comes with three corrupted variants, for three questions:
@@ -123,17 +114,24 @@ except ValueError as refusal:
 # - **random names**: three new names at all three places. The sentence is kept, everything about *these* people is gone.
 #   This is the paper's ABC distribution; the averages for ablation will come from it.
 
-# %%
-position_names = model.to_str_tokens(sample.tokens[0])
-for what, tokens in {
-    "as sampled": sample.tokens,
-    "swapped subject": sample.swapped_subject,
-    "third name": sample.third_name,
-    "random names": sample.random_names,
-}.items():
-    print(f"{what:16} {''.join(model.to_str_tokens(tokens[0, 1:]))}")
-print({where: f"{int(at[0])} {position_names[at[0]]!r}" for where, at in sample.positions.items()})
 
+# %%
+def variants(prompts) -> dict[str, Int[Tensor, "prompt pos"]]:
+    """The prompts as sampled, and what can be compared with them."""
+    return {
+        "as sampled": prompts.tokens,
+        "swapped subject": prompts.swapped_subject,
+        "third name": prompts.third_name,
+        "random names": prompts.random_names,
+    }
+
+
+first = {what: model.to_str_tokens(tokens[0, 1:]) for what, tokens in variants(sample).items()}
+show_table(pd.DataFrame({"first prompt": {what: "".join(words) for what, words in first.items()}}))
+where = {
+    name: [int(at[0]), first["as sampled"][at[0] - 1]] for name, at in sample.positions.items()
+}
+show_table(pd.DataFrame(where, ["position in the first prompt", "token there"]))
 
 # %% [markdown]
 # ## 3. Can it still do the task?
@@ -173,81 +171,39 @@ eight_diffs = logit_diffs(eight.tokens, eight.answer_tokens)
 diffs = logit_diffs(sample.tokens, sample.answer_tokens)
 is_abba = torch.tensor([order == "ABBA" for order in sample.order], device=diffs.device)
 
-print(f"{'':28} {'logit difference':24} right name ahead")
+# %%
 groups = {"eight prompts": eight_diffs, f"sample of {len(sample)}": diffs}
-groups |= {"  ABBA": diffs[is_abba], "  BABA": diffs[~is_abba]}
-for name, values in groups.items():
-    correct = mean_interval((values > 0).float())
-    ahead = f"{correct.value:.0%} [{correct.low:.0%}, {correct.high:.0%}]"
-    print(f"{name:28} {mean_interval(values)!s:24} {ahead}")
+groups |= {"ABBA": diffs[is_abba], "BABA": diffs[~is_abba]}
+means = {name: mean_interval(values) for name, values in groups.items()}
+ahead = {name: mean_interval((values > 0).float()) for name, values in groups.items()}
+show_table(pd.DataFrame({"logit difference": means, "right name ahead (share)": ahead}).map(str))
 
-# %% tags=["thumbnail"]
-titles = [
-    frame.format(first="A", second="B", subject="S", place="…", object="…")
-    for frame in sample.frames
-]
+# %%
+blanks = {"first": "A", "second": "B", "subject": "S", "place": "…", "object": "…"}
+titles = [frame.format(**blanks) for frame in sample.frames]
 
 
 def by_frame(rows: Tensor) -> Interval:
     """Mean logit difference of each frame, of the prompts in ``rows``."""
-    cells = [
-        mean_interval(diffs[rows & (sample.frame == frame)]) for frame in range(len(sample.frames))
-    ]
-    return Interval(*map(torch.stack, zip(*cells)))
+    frames = [rows & (sample.frame == frame) for frame in range(len(titles))]
+    return stack_intervals(mean_interval(diffs[prompts]) for prompts in frames)
 
 
-frame_means = {
-    "ABBA (indirect object first)": by_frame(is_abba),
-    "BABA (subject first)": by_frame(~is_abba),
-}
-intervals(
-    frame_means,
-    title="The same task in different sentences: mean and 95 % interval",
-    x="logit difference (dotted: average of the eight prompts)",
-    y="",
-    labels=titles,
-    horizontal=True,
-    reference=eight_diffs.mean().item(),
-)
+# %% tags=["thumbnail"]
+series = {"ABBA (indirect object first)": by_frame(is_abba)}
+series["BABA (subject first)"] = by_frame(~is_abba)
+title = "The same task in different sentences: mean and 95 % interval"
+x, average = "logit difference (dotted: average of the eight prompts)", eight_diffs.mean().item()
+intervals(series, title=title, x=x, y="", labels=titles, horizontal=True, reference=average)
 
 # %%
-whole = mean_interval(diffs)
-of_eight = mean_interval(eight_diffs)
-if whole.low <= of_eight.value <= whole.high:
-    says = "inside the sample's interval: here they were representative"
-elif of_eight.low <= whole.value <= of_eight.high:
-    says = (
-        "outside the sample's interval, whose mean lies inside theirs: eight prompts pin down this"
-        " little"
-    )
-else:
-    says = (
-        "outside the sample's interval, whose mean lies outside theirs: they are prompts of another"
-        " kind"
-    )
-say(f"sample {whole}; eight prompts {of_eight}. The eight prompts' average is {says}.")
-if whole.low <= 0:
-    say(
-        "This model does not clearly do the task. Everything below is a share of next to nothing,"
-        " and means nothing."
-    )
+whole, of_eight = mean_interval(diffs), mean_interval(eight_diffs)
 # Rows come in pairs of one frame, ABBA and BABA, so the orders can be compared within frames.
 assert torch.equal(sample.frame[is_abba], sample.frame[~is_abba])
 order_gap = mean_interval(diffs[is_abba] - diffs[~is_abba])
-if order_gap.low <= 0 <= order_gap.high:
-    say(
-        f"ABBA minus BABA: {order_gap}. The order of the names makes no difference that can be"
-        " seen."
-    )
-else:
-    easier = "ABBA" if order_gap.value > 0 else "BABA"
-    say(
-        f"ABBA minus BABA: {order_gap}. {easier} is easier for this model: which name comes first"
-        " matters, and an average over both orders describes neither."
-    )
-means_of_frames = torch.stack([diffs[sample.frame == frame].mean() for frame in range(len(titles))])
-for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
-    say(f"{means_of_frames[extreme]:+.2f} in: {titles[extreme]}")
+say(findings.does_the_task(whole.plain()))
+say(findings.representative(sample=whole.plain(), eight=of_eight.plain()))
+say(findings.order_of_names(order_gap.plain()))
 
 # %% [markdown]
 # *What it does not show.* That the model does the task the *same way* in all of these sentences. A large difference
@@ -259,16 +215,11 @@ for extreme in (means_of_frames.argmin(), means_of_frames.argmax()):
 
 # %%
 screening_diffs = {
-    name: logit_diffs(tokens, screening.answer_tokens)
-    for name, tokens in {
-        "as sampled": screening.tokens,
-        "swapped subject": screening.swapped_subject,
-        "third name": screening.third_name,
-        "random names": screening.random_names,
-    }.items()
+    what: logit_diffs(tokens, screening.answer_tokens)
+    for what, tokens in variants(screening).items()
 }
-for name, values in screening_diffs.items():
-    print(f"{name:16} {mean_interval(values)}")
+means = {what: mean_interval(values) for what, values in screening_diffs.items()}
+show_table(pd.DataFrame({"logit difference": means}).map(str))
 
 # %% [markdown]
 # ## 4. Which of the eight-prompt findings survive?
@@ -290,8 +241,10 @@ for name, values in screening_diffs.items():
 # Attribution first, for every head. The outputs at the last token are projected on each prompt's own direction, and not
 # averaged, so that an interval can be made.
 
-
 # %%
+from helpers.logit_diff import logit_diff_directions, residual_stack_to_logit_diff
+
+
 def head_attribution(
     tokens: Int[Tensor, "prompt pos"], answer_tokens: Int[Tensor, "prompt 2"]
 ) -> Float[Tensor, "layer head prompt"]:
@@ -301,83 +254,67 @@ def head_attribution(
         _, cache = model.run_with_cache(
             rows, names_filter=lambda name: name.endswith("hook_z") or name == "ln_final.hook_scale"
         )
-        head_outputs = cache.stack_head_results(layer=-1, pos_slice=-1)
+        stack = cache.stack_head_results(layer=-1, pos_slice=-1)
         directions = logit_diff_directions(model, answers)
-        values.append(
-            residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
-        )
+        values.append(residual_stack_to_logit_diff(stack, cache, directions, per_prompt=True))
     return torch.cat(values, dim=-1).unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
 
 
-eight_attribution = (
-    head_attribution(eight.tokens, eight.answer_tokens).mean(-1) / eight_diffs.mean()
-)
+# %%
+eight_attribution = head_attribution(eight.tokens, eight.answer_tokens)
+eight_attribution = eight_attribution.mean(-1) / eight_diffs.mean()
 attribution = head_attribution(sample.tokens, sample.answer_tokens)
 attribution_share = mean_interval(attribution, relative_to=diffs)
-names = [name for row in head_names(model.cfg.n_layers, model.cfg.n_heads) for name in row]
-scatter(
-    eight_attribution,
-    attribution_share.value,
-    names=names,
-    title="Direct attribution of every head on eight prompts and on the sample (dotted: the same)",
-    x="share of the logit difference, eight prompts",
-    y="share of the logit difference, sample",
-    diagonal=True,
-    annotate=10,
-)
+title = "Direct attribution of every head on eight prompts and on the sample (dotted: the same)"
+x, y = (f"share of the logit difference, {prompts}" for prompts in ("eight prompts", "sample"))
+share = attribution_share.value
+scatter(eight_attribution, share, title=title, x=x, y=y, diagonal=True, annotate=10)
 
 # %%
 both = torch.stack([eight_attribution.flatten(), attribution_share.value.flatten()])
 clear = (attribution_share.low > 0.001) | (attribution_share.high < -0.001)
 print(f"Correlation between the two over all heads: {torch.corrcoef(both)[0, 1]:.2f}")
-say(
-    f"Heads whose interval leaves out zero by more than a thousandth: {int(clear.sum())} of"
-    f" {clear.numel()}. With intervals of 95 %, about {clear.numel() // 20} would leave it out if"
-    " no head did anything, so 'significant' is not 'important'."
-)
+say(findings.significant(clear=int(clear.sum()), of=clear.numel()))
 
 # %% [markdown]
 # Now patching. A sweep over all heads is exact and costs a forward pass of half the model for each head; on all prompts
 # that would be minutes. So we sweep all heads on the eight prompts (that is the finding) and on some screening prompts
 # (to see whom the eight prompts overlooked), and measure only the heads so found on the sample.
 
-
 # %%
-def restored(prompts) -> Float[Tensor, "layer head prompt"]:
-    """What each head's clean output adds to the logit difference if the subject is swapped."""
-    corrupted = prompts.swapped_subject
-    metric = LogitDiff(prompts.answer_tokens, per_prompt=True)
-    values = patch_sweep(model, corrupted, prompts.tokens, "z", metric)
-    return values - logit_diffs(corrupted, prompts.answer_tokens)
+from helpers.patching import patch_head_outputs, patch_sweep
 
 
-eight_span = 2 * eight_diffs.mean()  # of the pairs' two prompts, one is the other's corrupted one
-eight_corrupted = logit_diffs(eight.corrupted_tokens, eight.answer_tokens)
-torch.testing.assert_close(
-    eight_diffs.mean() - eight_corrupted.mean(), eight_span, atol=1e-3, rtol=0
-)
-metric = LogitDiff(eight.answer_tokens)
-eight_patching = patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric)
-eight_patching = (eight_patching - eight_corrupted.mean()) / eight_span
+def restored(
+    tokens: Int[Tensor, "prompt pos"], corrupted: Int[Tensor, "prompt pos"], answer_tokens: Tensor
+) -> Float[Tensor, "layer head"]:
+    """What each head's clean output restores in the corrupted run, as a share of the difference."""
+    clean, start = (logit_diffs(run, answer_tokens).mean() for run in (tokens, corrupted))
+    values = patch_sweep(model, corrupted, tokens, "z", LogitDiff(answer_tokens))
+    return (values - start) / (clean - start)
+
+
 some = screening.select(range(16))  # one of each frame and order
-some_span = (screening_diffs["as sampled"] - screening_diffs["swapped subject"])[: len(some)]
-screening_patching = restored(some).mean(-1) / some_span.mean()
+eight_patching = restored(eight.tokens, eight.corrupted_tokens, eight.answer_tokens)
+screening_patching = restored(some.tokens, some.swapped_subject, some.answer_tokens)
 
 
 # %%
-def name_of(head: tuple[int, int]) -> str:
-    """Such as L0H1."""
-    return Head(*head, 0).name
-
-
 def largest(values: Float[Tensor, "layer head"], count: int) -> list[tuple[int, int]]:
     """The heads of largest magnitude."""
     return [head[:2] for head in top_heads(values.abs(), count)]
 
 
+def name_of(head: tuple[int, int]) -> str:
+    """Such as L0H1."""
+    return Head(*head, 0).name
+
+
 eight_top, screening_top = largest(eight_patching, 8), largest(screening_patching, 8)
 candidates = sorted(set(eight_top) | set(screening_top))
-swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
+say(findings.overlooked([name_of(head) for head in screening_top if head not in eight_top]))
+
+# %%
 writers = [head[:2] for head in top_heads(eight_attribution, 3)]
 wanted = {f"blocks.{layer}.attn.hook_z" for layer, _ in candidates}
 wanted |= {f"blocks.{layer}.attn.hook_pattern" for layer, _ in writers}  # for the next section
@@ -391,12 +328,7 @@ patched = patch_head_outputs(
     LogitDiff(sample.answer_tokens, per_prompt=True),
     positions=range(int(sample.positions["S2"].min()), sample.tokens.shape[1]),  # all equal before
 )
-overlooked = [name_of(head) for head in screening_top if head not in eight_top]
-say(f"Measured on {len(sample)} prompts: {', '.join(name_of(head) for head in candidates)}.")
-say(
-    "Among the eight strongest on the screening prompts, but not on the eight:"
-    f" {', '.join(overlooked) or 'none'}."
-)
+print(f"Measured on {len(sample)} prompts: {', '.join(map(name_of, candidates))}.")
 
 # %% [markdown]
 # And where the writers look. For the strongest heads by attribution: of the positions that name someone, the one that
@@ -417,100 +349,67 @@ def attention_to_names(
 
 
 # %%
-def as_series(cells: dict[str, Interval]) -> Interval:
-    """Intervals of single values as one, for a figure."""
-    return Interval(*map(torch.stack, zip(*cells.values())))
-
-
-def verdict(before: float, now: Interval) -> str:
-    """The criterion above."""
-    sign = 1 if before > 0 else -1
-    low, high = sorted((sign * now.low.item(), sign * now.high.item()))
-    if high < 0:
-        return "reversed"
-    return "survives" if low > 0 and sign * now.value.item() >= abs(before) / 2 else "weaker"
-
-
 opponents = [head[:2] for head in top_heads(eight_attribution, 3, smallest=True)]
-# What was found: the value on eight prompts, and for each prompt of the sample the value and what
-# it is a share of.
-findings: dict[str, tuple[float, Tensor, Tensor]] = {}
+swapped_diffs = logit_diffs(sample.swapped_subject, sample.answer_tokens)
+# The value on eight prompts; for each prompt of the sample the value, and what it is a share of.
+found: dict[str, tuple[float, Tensor, Tensor]] = {}
 for head in writers + opponents:
-    findings[f"{name_of(head)} writes"] = eight_attribution[head].item(), attribution[head], diffs
+    found[f"{name_of(head)} writes"] = eight_attribution[head].item(), attribution[head], diffs
 for head in eight_top:
     effect = (patched - swapped_diffs)[candidates.index(head)]
-    findings[f"{name_of(head)} restores"] = (
-        eight_patching[head].item(),
-        effect,
-        diffs - swapped_diffs,
-    )
+    before = eight_patching[head].item()
+    found[f"{name_of(head)} restores"] = before, effect, diffs - swapped_diffs
+
+# %%
 looks = dict(zip(writers, attention_to_names(cache, sample, writers)))
 even_share = 1 / sample.tokens.shape[1]  # a head that looks nowhere in particular
 for head, before in zip(writers, attention_to_names(eight_cache, eight, writers).mean(-1)):
     place = int(before.argmax())
     if before[place] > 2 * even_share:  # less is no finding
         finding = f"{name_of(head)} looks at {name_positions[place]}"
-        findings[finding] = before[place].item(), looks[head][place], torch.ones_like(diffs)
-
-everyone = torch.ones_like(is_abba)
-measured = {name: mean_interval(now, relative_to=unit) for name, (_, now, unit) in findings.items()}
-eight_values = torch.tensor([before for before, _, _ in findings.values()])
-intervals(
-    {
-        "eight prompts": (eight_values, eight_values, eight_values),
-        f"sample of {len(sample)}, 95 % interval": as_series(measured),
-    },
-    title="The eight-prompt findings, measured again",
-    x="share of the logit difference (writes), of its restoration (restores), attention (looks)",
-    y="",
-    labels=list(findings),
-    horizontal=True,
-    height=640,
-)
+        found[finding] = before[place].item(), looks[head][place], torch.ones_like(diffs)
 
 # %%
-verdicts = {
-    name: [
-        verdict(before, mean_interval(now[rows], relative_to=unit[rows]))
-        for rows in (everyone, is_abba, ~is_abba)
-    ]
-    for name, (before, now, unit) in findings.items()
+measured = {name: mean_interval(now, relative_to=unit) for name, (_, now, unit) in found.items()}
+eight_values = torch.tensor([before for before, _, _ in found.values()])
+series = {
+    "eight prompts": (eight_values, eight_values, eight_values),
+    f"sample of {len(sample)}, 95 % interval": stack_intervals(measured.values()),
 }
-print(f"{'finding':22} {'eight':>6}   {'sample':22} verdict    in ABBA    in BABA")
-for name, (before, _, _) in findings.items():
-    overall, abba, baba = verdicts[name]
-    print(f"{name:22} {before:+6.2f}   {measured[name]!s:22} {overall:10} {abba:10} {baba}")
-tally = Counter(overall for overall, _, _ in verdicts.values())
-say(
-    f"\nOf {len(findings)} findings, {tally['survives']} survive, {tally['weaker']} are weaker,"
-    f" {tally['reversed']} reversed."
-)
-one_sided = [name for name, (overall, *parts) in verdicts.items() if parts != [overall, overall]]
-say(f"With another verdict in one of the orders: {', '.join(one_sided) or 'none'}.")
+title = "The eight-prompt findings, measured again"
+x = "share of the logit difference (writes), of its restoration (restores), attention (looks)"
+intervals(series, title=title, x=x, y="", labels=list(found), horizontal=True, height=640)
+
+
+# %%
+def verdict(name: str, rows: Tensor) -> str:
+    """The criterion above, on some of the prompts."""
+    before, now, unit = found[name]
+    return findings.verdict(before, mean_interval(now[rows], relative_to=unit[rows]).plain())
+
+
+table = pd.DataFrame({"eight prompts": {name: before for name, (before, _, _) in found.items()}})
+table["sample"] = [str(measured[name]) for name in found]
+groups = {"verdict": torch.ones_like(is_abba), "in ABBA": is_abba, "in BABA": ~is_abba}
+for column, rows in groups.items():
+    table[column] = [verdict(name, rows) for name in found]
+show_table(table, decimals=2, signed=True)
+
+# %%
+say(findings.tally(table["verdict"].tolist()))
+differs = table[["in ABBA", "in BABA"]].ne(table["verdict"], axis="index").any(axis="columns")
+say(findings.one_sided(table.index[differs].tolist()))
 
 # %% [markdown]
 # In GPT-2 small's published account, the heads that write most attend to the *indirect object* and copy it. With hundreds
 # of prompts, does this model's strongest writer?
 
 # %%
-print("writer    attention from the end to: IO               S1                    S2")
-for head in writers:
-    print(f"{name_of(head):9}" + "  ".join(f"{mean_interval(to)!s:20}" for to in looks[head]))
-attended = looks[writers[0]].mean(-1)
-favourite = name_positions[int(attended.argmax())]
-if attended.max() < 2 * even_share:
-    say(
-        f"{name_of(writers[0])} looks at no name in particular, so GPT-2 small's account does not"
-        " fit it."
-    )
-elif favourite == "IO":
-    print(f"{name_of(writers[0])} looks most at IO, as in GPT-2 small's account.")
-else:
-    say(
-        f"{name_of(writers[0])} looks most at {favourite}, on hundreds of prompts as on eight. This"
-        " contradicts GPT-2 small's account: a head that copied the name it looks at would work"
-        " for the wrong answer there."
-    )
+rows = {name_of(head): [str(mean_interval(to)) for to in looks[head]] for head in writers}
+columns = [f"attention from the end to {name}" for name in name_positions]
+show_table(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+attended = dict(zip(name_positions, looks[writers[0]].mean(-1).tolist()))
+say(findings.strongest_writer(name_of(writers[0]), attended, even=even_share))
 
 # %% [markdown]
 # *What it does not show.* A share that survives on average may be large in one order and small in the other. And one
@@ -552,10 +451,17 @@ names_of_places = ("IO", "S1", "S1+1", "S2", "end")
 
 def places(prompts) -> dict[str, Int[Tensor, " prompt"]]:
     """Positions at which a head can be part of the circuit."""
-    at = prompts.positions
-    return {"IO": at["IO"], "S1": at["S1"], "S1+1": at["S1"] + 1, "S2": at["S2"], "end": at["end"]}
+    at = {**prompts.positions, "S1+1": prompts.positions["S1"] + 1}
+    return {name: at[name] for name in names_of_places}
 
 
+def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt pos head"]:
+    """Gates in one position, turned round at the nodes."""
+    at_nodes = gates_at(model, nodes, places(prompts), prompts.tokens.shape[1])
+    return (at_nodes - opened).abs()
+
+
+# %%
 frame_outputs = mean_outputs(model, everything.random_names, everything.frame)
 
 
@@ -567,37 +473,30 @@ def run_gated(
     return gated_logit_diffs(model, prompts.tokens, prompts.answer_tokens, settings, means)
 
 
-def gates(prompts, nodes=(), opened: float = 0.0) -> Float[Tensor, "layer prompt pos head"]:
-    """Gates in one position, turned round at the nodes."""
-    at_nodes = gates_at(model, nodes, places(prompts), prompts.tokens.shape[1])
-    return (at_nodes - opened).abs()
-
-
 all_open, all_shut = run_gated(screening, gates(screening, opened=1.0), gates(screening))
 torch.testing.assert_close(all_open, screening_diffs["as sampled"], atol=1e-3, rtol=1e-3)
-say(
-    f"all gates open: {mean_interval(all_open)}, the whole model; all shut:"
-    f" {mean_interval(all_shut)}"
-)
+print(f"all gates open, as the model: {mean_interval(all_open)}; shut: {mean_interval(all_shut)}")
 
 # %%
 contributions = gate_attribution(
     model, screening.tokens, screening.answer_tokens, frame_outputs[:, screening.frame], steps=6
 )
+total, open_minus_shut = contributions.sum((0, 2, 3)).mean(), (all_open - all_shut).mean()
+print(f"all contributions sum to {total:.2f}; open minus shut is {open_minus_shut:.2f}")
+
+# %%
 rows = torch.arange(len(screening), device=contributions.device)
 score = {
     where: contributions[:, rows, at].mean(1)  # [layer, head]
     for where, at in places(screening).items()
 }
-open_minus_shut = (all_open - all_shut).mean()
-total = contributions.sum((0, 2, 3)).mean()
-print(f"all contributions sum to {total:.2f}; open minus shut is {open_minus_shut:.2f}\n")
-for where, values in score.items():
-    helping, opposing = values.clamp(min=0).sum(), values.clamp(max=0).sum()
-    print(
-        f"heads at {where:5} {values.sum():+6.2f}   for {helping:+6.2f}, against {opposing:+6.2f}"
-    )
-print(f"elsewhere      {total - sum(values.sum() for values in score.values()):+6.2f}")
+table = pd.DataFrame(
+    {f"heads at {where}": values.flatten().tolist() for where, values in score.items()}
+)
+helping, opposing = table.clip(lower=0).sum(), table.clip(upper=0).sum()
+table = pd.DataFrame({"contribution": table.sum(), "for it": helping, "against it": opposing})
+show_table(table, decimals=2, signed=True)
+print(f"at other positions: {total.item() - table['contribution'].sum():+.2f}")
 
 # %% [markdown]
 # **How much of the task do the strongest parts keep?** We open gates in order of their contribution and watch. Three
@@ -624,26 +523,27 @@ orders = {
     "helpful first": sorted(nodes, key=lambda node: -nodes[node]),
     "random": [list(nodes)[index] for index in shuffled],
 }
-counts_kept = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100, 200) if n < len(nodes)]
-counts_kept += [len(nodes)]
+
+# %%
+counts = [n for n in (0, 5, 10, 15, 20, 25, 30, 50, 100, 200) if n < len(nodes)] + [len(nodes)]
 
 
 def curve_of(order: list[Node]) -> Interval:
     """Share of the screening prompts' logit difference that the first parts of an order keep."""
-    kept = run_gated(screening, *[gates(screening, order[:count]) for count in counts_kept[1:]])
+    kept = run_gated(screening, *[gates(screening, order[:count]) for count in counts[1:]])
     return mean_interval(torch.cat([all_shut[None], kept]), relative_to=all_open)
 
 
 curves = {name: curve_of(order) for name, order in orders.items()}
-intervals(
-    curves,
-    title="How much a circuit of each size keeps, on the screening prompts",
-    x="parts kept (a head at a position), not to scale; everything else is mean-ablated",
-    y="share of the logit difference kept",
-    labels=[str(count) for count in counts_kept],
-    connect=True,
-    reference=1.0,
+axes = {
+    "x": "parts kept (a head at a position), not to scale; everything else is mean-ablated",
+    "y": "share of the logit difference kept",
+}
+title, labels = (
+    "How much a circuit of each size keeps, on the screening prompts",
+    list(map(str, counts)),
 )
+intervals(curves, title=title, **axes, labels=labels, connect=True, reference=1.0)
 
 # %% [markdown]
 # **The circuit** is the smallest number of parts on the first curve that keeps nine tenths of the logit difference on
@@ -651,36 +551,21 @@ intervals(
 # part in it.
 
 # %%
-reached = [
-    count
-    for count, share in zip(counts_kept, curves["by size"].value.tolist())
-    if count > 0 and share >= 0.9
-]
-circuit = orders["by size"][: reached[0] if reached else counts_kept[-1]]
-circuit_heads = {(node.layer, node.head) for node in circuit}
-if not reached:
-    print("No number of parts at these positions keeps nine tenths; we go on with all of them.")
-top_helpful = curves["helpful first"].at(int(curves["helpful first"].value.argmax()))
-say(
-    f"circuit: {len(circuit)} of {len(nodes)} parts, which are {len(circuit_heads)} of"
-    f" {model.cfg.n_layers * model.cfg.n_heads} heads"
-    f" ({len(circuit_heads) / (model.cfg.n_layers * model.cfg.n_heads):.0%})"
-)
-all_parts = curves["by size"].at(-1)
-say(
-    f"all {len(nodes)} parts keep {all_parts}; what is missing to 1 is what heads do at unnamed"
-    " positions"
-)
+enough = [n for n, share in zip(counts, curves["by size"].value.tolist()) if n and share >= 0.9]
+circuit = orders["by size"][: min(enough, default=len(nodes))]
+heads = {(node.layer, node.head) for node in circuit}
+sizes = len(circuit), len(nodes), len(heads), model.cfg.n_layers * model.cfg.n_heads
+say(findings.circuit_size(*sizes, reached=bool(enough)))
+helpful = curves["helpful first"]
+say(findings.helpful_alone(helpful.at(int(helpful.value.argmax())).plain()))
+
+# %%
+from helpers.reference import published_circuit
+
 published_heads = {head for heads in published_circuit().values() for head in heads}
 print(f"published circuit of GPT-2 small: {len(published_heads)} of 144 heads")
-say(
-    f"Helpful parts alone reach {top_helpful} of the whole model's logit difference"
-    + (
-        ": more than the model itself, because what opposes the answer is missing. Better is not"
-        " more faithful."
-        if top_helpful.low > 1
-        else "."
-    )
+print(
+    f"all {len(nodes)} parts keep {curves['by size'].at(-1)}; the rest is done at other positions"
 )
 
 # %% [markdown]
@@ -702,40 +587,30 @@ settings = {
     "nothing": gates(sample),
 }
 runs = {"whole model": diffs, **dict(zip(settings, run_gated(sample, *settings.values())))}
-kept = runs["circuit"]
-print(f"{'':20} {'logit difference':22} {'share of the whole':22} right name ahead")
-for name, values in runs.items():
-    share = mean_interval(values, relative_to=diffs)
-    print(f"{name:20} {mean_interval(values)!s:22} {share!s:22} {(values > 0).float().mean():.0%}")
-faithfulness = mean_interval(kept, relative_to=diffs)
 
 # %%
-scatter(
-    diffs,
-    kept,
-    names=sample.prompts,
-    title="Prompt by prompt, does the circuit do what the model does? (dotted: the same)",
-    x="logit difference of the whole model",
-    y="logit difference of the circuit",
-    diagonal=True,
-    annotate=0,
-)
+kept, faithfulness = runs["circuit"], mean_interval(runs["circuit"], relative_to=diffs)
+table = pd.DataFrame({"logit difference": {name: str(mean_interval(runs[name])) for name in runs}})
+table["share of the whole"] = [str(mean_interval(runs[name], relative_to=diffs)) for name in runs]
+table["right name ahead (share)"] = [(runs[name] > 0).float().mean().item() for name in runs]
+show_table(table, decimals=2)
+
+# %%
+title = "Prompt by prompt, does the circuit do what the model does? (dotted: the same)"
+x, y = "logit difference of the whole model", "logit difference of the circuit"
+scatter(diffs, kept, names=sample.prompts, title=title, x=x, y=y, diagonal=True, annotate=0)
 
 # %%
 by_order = {
     name: mean_interval(kept[of_order], relative_to=diffs[of_order])
     for name, of_order in {"ABBA": is_abba, "BABA": ~is_abba}.items()
 }
-for name, share in by_order.items():
-    print(f"{name}: the circuit keeps {share} of the logit difference")
+show_table(pd.DataFrame({"the circuit keeps": by_order}).map(str))
 agreement = torch.corrcoef(torch.stack([diffs, kept]))[0, 1]
-miss = (kept - diffs).abs().mean() / diffs.mean().abs()
 print(f"correlation over prompts: {agreement:.2f}")
-say(
-    f"As a share of the model's average, the circuit misses by {miss:.0%} prompt by prompt, signs"
-    f" ignored, and by {(kept - diffs).mean().abs() / diffs.mean().abs():.0%} on average. What the"
-    " second leaves out of the first is errors that cancel."
-)
+miss, average = kept - diffs, diffs.mean().abs()
+by_prompt, on_average = (miss.abs().mean() / average).item(), (miss.mean().abs() / average).item()
+say(findings.misses(by_prompt=by_prompt, on_average=on_average))
 
 # %% [markdown]
 # *What it does not show.* That this is the only circuit of this quality. Parts that stand in for each other can be left
@@ -774,58 +649,44 @@ say(
 
 # %%
 direct = head_attribution(screening.tokens, screening.answer_tokens)  # [layer, head, prompt]
-circuit_layers = {node.layer for node in circuit}
-_, patterns = model.run_with_cache(
-    screening.tokens,
-    names_filter=lambda name: (
-        name.endswith("hook_pattern") and int(name.split(".")[1]) in circuit_layers
-    ),
-)
+wanted = {f"blocks.{node.layer}.attn.hook_pattern" for node in circuit}
+_, patterns = model.run_with_cache(screening.tokens, names_filter=wanted.__contains__)
 
 
 def looks_at(node: Node) -> tuple[str, Float[Tensor, " prompt"]]:
-    """The named position that gets most of a part's attention, and its margin.
-
-    The margin is what this position gets beyond twice an even share.
-    """
+    """The named position that gets most of a part's attention, and how far that is beyond even."""
     at = places(screening)
     pattern = patterns["pattern", node.layer][rows, node.head, at[node.where]]  # [prompt, source]
     shares = {name: pattern[rows, at[name]] for name in names_of_places[:-1]}
     most = max(shares, key=lambda name: shares[name].mean().item())
-    return most, shares[most] - 2 / (at[node.where] + 1)
+    margin = shares[most] - 2 / (at[node.where] + 1)
+    return (most if margin.mean() > 0 else "elsewhere"), margin
 
 
-def class_of(node: Node) -> tuple[str, bool]:
-    """Where a part acts and where it looks or what it does there.
-
-    The second value tells whether that is clear of the border between classes.
-    """
+# %%
+def class_of(node: Node) -> tuple[str, Interval]:
+    """Where a part acts, where it looks or what it does there, and its margin from the border."""
     if node.where != "end":
-        most, margin = looks_at(node)
-        name = f"{node.where}, looks at {most if margin.mean() > 0 else 'elsewhere'}"
-    else:
-        side, which = (1, "for it") if nodes[node] > 0 else (-1, "against it")
-        contribution = contributions[node.layer, rows, places(screening)["end"], node.head]
-        margin = side * (direct[node.layer, node.head] - contribution / 2)
-        name = f"end, writes {which}" if margin.mean() > 0 else f"end, {which} through others"
-    _, low, high = mean_interval(margin)
-    return name, not low <= 0 <= high
+        place, margin = looks_at(node)
+        return f"{node.where}, looks at {place}", mean_interval(margin)
+    side, which = (1, "for it") if nodes[node] > 0 else (-1, "against it")
+    contribution = contributions[node.layer, rows, places(screening)["end"], node.head]
+    margin = side * (direct[node.layer, node.head] - contribution / 2)
+    name = f"end, writes {which}" if margin.mean() > 0 else f"end, {which} through others"
+    return name, mean_interval(margin)
 
 
+# %%
 classes: dict[str, list[Node]] = {}
-unclear: set[Node] = set()
+table = []
 for node in sorted(circuit, key=lambda node: (names_of_places.index(node.where), node[:2])):
-    name, clear_of_border = class_of(node)
+    name, (_, low, high) = class_of(node)
     classes.setdefault(name, []).append(node)
-    unclear |= set() if clear_of_border else {node}
-for name, members in classes.items():
-    strongest = sorted(members, key=lambda node: -abs(nodes[node]))
-    shown = ", ".join(
-        f"{n.name}{'?' if n in unclear else ''} {nodes[n]:+.2f}" for n in strongest[:4]
-    )
-    more = f" and {len(members) - 4} more" if len(members) > 4 else ""
-    print(f"{name:32} {shown}{more}")
-print(f"{len(unclear)} of {len(circuit)} parts could as well be in another class.")
+    table.append((name, node.name, nodes[node], "?" if low <= 0 <= high else ""))
+columns = ["class", "part", "contribution", "near a border"]
+table = pd.DataFrame(table, columns=columns).sort_values(["class", "contribution"])
+show_table(table.set_index(["class", "part"]), decimals=2, signed=True)
+print(f"near a border: {(table['near a border'] == '?').sum()} of {len(circuit)} parts")
 
 
 # %%
@@ -835,102 +696,39 @@ def losses(intact: Tensor, without: list[Tensor]) -> Float[Tensor, "class prompt
     return whole_run - torch.stack(knocked_out)
 
 
-from_circuit = losses(
-    gates(sample, circuit),
-    [gates(sample, [node for node in circuit if node not in out]) for out in classes.values()],
-)
-from_model = losses(
-    gates(sample, opened=1.0), [gates(sample, out, opened=1.0) for out in classes.values()]
-)
-intervals(
-    {
-        "knocked out of the circuit": mean_interval(from_circuit, relative_to=diffs),
-        "knocked out of the whole model": mean_interval(from_model, relative_to=diffs),
-    },
-    title="What is lost without one class of parts",
-    x="share of the whole model's logit difference lost (negative: it rises)",
-    y="",
-    labels=[f"{name} ({len(members)})" for name, members in classes.items()],
-    horizontal=True,
-)
+rest = [[node for node in circuit if node not in members] for members in classes.values()]
+from_circuit = losses(gates(sample, circuit), [gates(sample, nodes) for nodes in rest])
+knocked_out = [gates(sample, members, opened=1.0) for members in classes.values()]
+from_model = losses(gates(sample, opened=1.0), knocked_out)
 
+# %%
+series = {
+    "knocked out of the circuit": mean_interval(from_circuit, relative_to=diffs),
+    "knocked out of the whole model": mean_interval(from_model, relative_to=diffs),
+}
+title = "What is lost without one class of parts"
+x = "share of the whole model's logit difference lost (negative: it rises)"
+labels = [f"{name} ({len(members)})" for name, members in classes.items()]
+intervals(series, title=title, x=x, y="", labels=labels, horizontal=True)
 
 # %%
 lost_from_circuit, lost_from_model = (
     {name: mean_interval(lost, relative_to=diffs) for name, lost in zip(classes, by_class)}
     for by_class in (from_circuit, from_model)
 )
+circuit_losses = {name: lost.plain() for name, lost in lost_from_circuit.items()}
+model_losses = {name: lost.plain() for name, lost in lost_from_model.items()}
+roles = {name: findings.role(lost) for name, lost in circuit_losses.items()}
+table = pd.DataFrame({"lost from circuit": lost_from_circuit, "lost from model": lost_from_model})
+show_table(table.map(str).assign(**{"in the circuit": pd.Series(roles)}))
 
-
-def role_of(lost: Interval) -> str:
-    """The criterion above."""
-    if lost.low > 0.1:
-        return "needed"
-    if lost.high < -0.1:
-        return "opposes"
-    if lost.low > 0 or lost.high < 0:
-        return "helps a little" if lost.low > 0 else "opposes a little"
-    return "not needed" if lost.low > -0.1 and lost.high < 0.1 else "uncertain"
-
-
-print(f"{'class':32} {'lost from circuit':22} {'lost from model':22} in the circuit")
-for name in classes:
-    lost = lost_from_circuit[name]
-    print(f"{name:32} {lost!s:22} {lost_from_model[name]!s:22} {role_of(lost)}")
-replaceable = [
-    name
-    for name in classes
-    if lost_from_circuit[name].low > 0.1
-    and lost_from_model[name].high < lost_from_circuit[name].low / 2
-]
-in_paper = {
-    "S1+1, looks at S1": "previous-token heads",
-    "S2, looks at S1": "duplicate-token heads",
-    "S2, looks at S1+1": "induction heads",
-    "end, for it through others": "S-inhibition heads",
-    "end, writes for it": "name movers",
-    "end, writes against it": "negative name movers",
-}
-missing = [theirs for ours, theirs in in_paper.items() if ours not in classes]
-beyond = [name for name in classes if name not in in_paper]
-idle = [name for name in classes if role_of(lost_from_circuit[name]) == "not needed"]
-open_question = [name for name in classes if role_of(lost_from_circuit[name]) == "uncertain"]
-say(
-    "\nNeeded in the circuit, but half or more made up for in the whole model:"
-    f" {'; '.join(replaceable) or 'none'}."
-)
-say(f"Not needed{', so the circuit is not minimal' if idle else ''}: {'; '.join(idle) or 'none'}.")
-say(f"Uncertain: {'; '.join(open_question) or 'none'}.")
-say(
-    "Classes of GPT-2 small's published circuit without a match by description:"
-    f" {', '.join(missing) or 'none'}."
-)
-say(f"Classes here that match none of the published ones: {'; '.join(beyond) or 'none'}.")
-writing = "end, writes for it"
-if (
-    writing in classes
-    and lost_from_circuit[writing].low > 0.1
-    and lost_from_model[writing].low > lost_from_circuit[writing].high / 2
-):
-    say(
-        "GPT-2 small's writers have backups, published as heads that take over when they are gone."
-        " Here, losing the writers costs the whole model more than half of what it costs the"
-        " circuit: no such rescue on this scale."
-    )
+# %%
+say(findings.made_up_for(circuit_losses, model_losses))
+say(findings.minimal(roles))
+say(findings.beside_the_paper(list(classes)))
+say(findings.writers(circuit_losses, model_losses))
 together = mean_interval(from_circuit.sum(0), relative_to=diffs)
-if together.low > faithfulness.high:
-    says = (
-        "more than there is to lose. Classes work in series: the same effect is lost with one as"
-        " with another."
-    )
-elif together.high < faithfulness.low:
-    says = "less than there is to lose. Classes stand in for each other."
-else:
-    says = "no sign that classes depend on each other."
-say(
-    f"The losses, one class at a time, add up to {together} of the logit difference, of which the"
-    f" circuit keeps {faithfulness}: {says}"
-)
+say(findings.dependence(together=together.plain(), kept=faithfulness.plain()))
 
 # %% [markdown]
 # *What it does not show.* A class is knocked out as a whole; inside it, members may still be idle or stand in for each
@@ -940,28 +738,14 @@ say(
 # ## 8. What we found
 
 # %%
-print(
-    f"{model.cfg.model_name}, {len(sample)} prompts of {len(sample.frames)} frames, 95 % intervals:"
-)
-print()
-accuracy = mean_interval((diffs > 0).float())
-say(
-    f"- Logit difference {whole}; the right name is ahead on {accuracy.value:.0%}. ABBA minus BABA"
-    f" is {order_gap}."
-)
-say(
-    f"- Of the {len(findings)} eight-prompt findings, {tally['survives']} survive,"
-    f" {tally['weaker']} are weaker and {tally['reversed']} reversed."
-)
-say(
-    f"- A circuit of {len(circuit)} parts ({len(circuit_heads)} heads) keeps {faithfulness} of the"
-    f" logit difference, and {agreement:.2f} is its correlation with the model over prompts. By"
-    " order: " + ", ".join(f"{name} {share}" for name, share in by_order.items()) + "."
-)
-needed = [name for name in classes if role_of(lost_from_circuit[name]) == "needed"]
-opposing = [name for name in classes if role_of(lost_from_circuit[name]).startswith("opposes")]
-say(f"- Needed: {'; '.join(needed) or 'no single class'}.")
-say(f"- Opposing: {'; '.join(opposing) or 'none'}.")
+summary = {
+    "logit difference": whole,
+    "right name ahead (share)": mean_interval((diffs > 0).float()),
+    "ABBA minus BABA": order_gap,
+    "kept by the circuit": faithfulness,
+    **{f"of it, in {name}": share for name, share in by_order.items()},
+}
+show_table(pd.DataFrame({model.cfg.model_name: summary}).map(str))
 
 # %% [markdown]
 # ### What remains open
