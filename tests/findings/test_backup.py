@@ -116,12 +116,15 @@ CASES = [
         ["cancels"],
     ),
     (lambda: reacting(lost=-1, rise=0.03, fall=-0.03, mlps=0, scale=0.01), ["Hardly"], ["react "]),
+    (lambda: reacting(-1, 0.3, 0, 0, 0), ["one way: +0.30 of 0.30"], ["Hardly"]),
+    (lambda: reacting(-2, 0.1, -1, -0.5, -0.1), ["one way: -1.50 of 1.70"], ["cancels"]),
     (lambda: say.change_of_side(-0.2, 0.1), ["changes sides"], ["matters"]),
     (lambda: say.change_of_side(-0.995, -0.421), ["negative", "less"], ["more"]),
     (lambda: say.change_of_side(-0.4, -0.9), ["negative", "more"], ["less"]),
     (lambda: say.change_of_side(1.249, 0.725), ["positive", "back"], ["in"]),
     (lambda: say.change_of_side(0.0, 0.749), ["positive", "steps in"], ["back"]),
     (lambda: say.what_moves({"attention": 0.452, "value": 0.0}), ["attention"], ["value"]),
+    (lambda: say.what_moves({"attention": -0.45, "value": 0.1}), ["attention"], ["value"]),
     (lambda: say.what_moves({"attention": -0.012, "value": 0.541}), ["value"], ["attention"]),
     (lambda: heard(query=0.4, value=-0.1), ["through its query"], ["others"]),
     (lambda: heard(key=-0.4), ["through its key"], ["query"]),
@@ -143,6 +146,7 @@ CASES = [
     ),
     (lambda: kind(slope_of_attention=0.005), ["but not as copy suppression would"], ["votes"]),
     (lambda: kind(lowest_of_all=0.5), ["but not as copy suppression would"], ["votes"]),
+    (lambda: kind(lowest_of_all=0.75), ["copy suppression"], ["would"]),
     (lambda: kind(on_the_name_it_reads=0.5), ["but not as copy suppression would"], ["votes"]),
     (
         lambda: say.negative_heads(
@@ -153,6 +157,7 @@ CASES = [
     ),
     (lambda: say.negative_heads({}), ["copies: none", "prediction: none"], []),
     (lambda: say.turns_round(-0.489, 1.261), ["turns"], ["not"]),
+    (lambda: say.turns_round(1.249, -0.563), ["turns"], ["not"]),
     (lambda: say.turns_round(2.24, -0.5), ["not"], ["round"]),
     (lambda: say.turns_round(2.24, 2.357), ["not"], ["round"]),
     (
@@ -172,6 +177,16 @@ CASES = [
         ["a name; of the order, nothing"],
         ["place"],
     ),
+    (
+        lambda: say.misses(same=certain(0.4), more=(0.04, -0.04, 0.12), twice=certain(-0.3)),
+        [say.NO_ORDER],
+        ["place"],
+    ),
+    (
+        lambda: say.misses(same=certain(0.4), more=certain(0.4), twice=(0.05, -0.1, 0.2)),
+        ["a name and a place"],
+        [],
+    ),
     (lambda: say.misses(same=certain(0.4), more=certain(-0.2), twice=certain(-0.6)), ["a name"], [";"]),
     (
         lambda: say.misses(same=(0, -0.1, 0.1), more=certain(0.4), twice=certain(0.4)),
@@ -189,6 +204,7 @@ CASES = [
         ["misses"],
     ),
     (lambda: say.looked_at({"IO": 0.05, "S1": 0.1, "S2": 0.62}, even=1 / 15), ["S2"], ["no name"]),
+    (lambda: say.looked_at({"IO": 0.2, "S1": 0.1, "S2": 0.02}, even=1 / 15), ["IO"], ["no name"]),
     (lambda: say.looked_at({"IO": 0.08, "S1": 0.13, "S2": 0.02}, even=1 / 15), ["no name"], ["S1"]),
     (
         lambda: say.who_is_repaired(SMOLLM2, LOOKS),
@@ -221,6 +237,7 @@ CASES = [
     ),
     (lambda: answer(say.MADE_UP, GIVE, GIVE, TAKE), ["final scale takes away"], ["little"]),
     (lambda: answer(say.MADE_UP, GIVE, GIVE, GIVE), ["What gives", "MLPs"], ["takes"]),
+    (lambda: answer(say.MADE_UP, GIVE, (0.03, -0.01, 0.06), GIVE), ["What gives"], ["MLPs"]),
     (
         lambda: answer(say.AS_PREDICTED, TAKE, NEITHER, NEITHER),
         ["What takes away: later heads."],
@@ -234,6 +251,7 @@ CASES = [
     (lambda: hears(0.22, "misses a name"), ["only 22%"], ["mostly", "place"]),
     (lambda: hears(0.22, "misses a name and a place"), ["only 22%", "may be a place"], ["no mere"]),
     (lambda: hears(0.9, "misses a name"), ["mostly L9H9's prediction", "90%"], ["only"]),
+    (lambda: hears(-0.9, "misses a name"), ["mostly L9H9's prediction"], ["only"]),
     (lambda: say.told_by(directly=4, by_way_of_others=1), ["Of 5", "4 are mostly", "1 mostly"], []),
     (lambda: say.told_by(directly=0, by_way_of_others=0), ["No head reacts"], ["0"]),
     (lambda: say.against_the_story({"a": (False, True), "b": (True, True)}), [": a."], ["b", "nothing"]),
