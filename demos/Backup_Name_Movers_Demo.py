@@ -81,6 +81,7 @@ from helpers.plotting import head_map, imshow, intervals, line, waterfall
 from helpers.progress import progress_bar
 from helpers.reference import beside_published, published_heatmap, published_value
 from helpers.replay import PrefixCache
+from helpers.tables import show_table
 from helpers.wording import say
 
 _ = torch.set_grad_enabled(False)
@@ -198,7 +199,7 @@ scale_ratio = (
 published_clean = published_value("logit_diff_average")
 published_direct = published_value("top_name_mover_direct_attribution")
 published_ablated = published_value("ablation_logit_diff")
-print(
+show_table(
     beside_published(
         {
             "head of largest direct attribution": (top.name, published_value("top_name_mover")),
@@ -1415,7 +1416,7 @@ agreements = {
     "a negative head matters less": (bool(less), True),
     "some negative head suppresses copies": (bool(suppressors), True),
 }
-print(
+show_table(
     beside_published(
         {what: tuple("yes" if a else "no" for a in pair) for what, pair in agreements.items()},
         model.cfg.model_name,
