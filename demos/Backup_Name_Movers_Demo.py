@@ -56,33 +56,22 @@ if found is None or not (Path(found.origin or "").parent / "head_scores.py").is_
     )
 
 # %%
-import random
-from typing import NamedTuple
-
+import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.utilities import get_act_name
-from transformers import DynamicCache
 
-from helpers.head_scores import Head, top_heads
+from helpers.findings import backup as findings
+from helpers.head_scores import Head, attention_between, top_heads
 from helpers.intervals import mean_interval
 from helpers.ioi import reference_prompts
-from helpers.ioi_dataset import sample_ioi
-from helpers.logit_diff import (
-    LogitDiff,
-    logit_diff,
-    logit_diff_directions,
-    residual_stack_to_logit_diff,
-)
+from helpers.logit_diff import logit_diff, logit_diff_directions, residual_stack_to_logit_diff
 from helpers.models import load_model
-from helpers.patching import patch_head_outputs
 from helpers.plotting import head_map, imshow, intervals, line, waterfall
-from helpers.progress import progress_bar
 from helpers.reference import beside_published, published_heatmap, published_value
-from helpers.replay import PrefixCache
-from helpers.tables import show_table
-from helpers.wording import say
+from helpers.tables import head_table, show_table
+from helpers.wording import listing, say
 
 _ = torch.set_grad_enabled(False)
 
@@ -90,13 +79,11 @@ _ = torch.set_grad_enabled(False)
 model = load_model()
 n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
 prompts = reference_prompts(model)
+answer_tokens, end = prompts.answer_tokens, prompts.positions["end"]
 logits, cache = model.run_with_cache(prompts.tokens)
-clean_diffs = logit_diff(logits, prompts.answer_tokens, per_prompt=True)
+clean_diffs = logit_diff(logits, answer_tokens, per_prompt=True)
 clean = clean_diffs.mean().item()
-say(
-    f"{model.cfg.model_name}: {n_layers} layers of {n_heads} heads; logit difference on"
-    f" {len(prompts)} prompts {clean:.3f}"
-)
+print(f"{model.cfg.model_name}, {len(prompts)} prompts: logit difference {clean:.3f}")
 
 # %% [markdown]
 # ## 2. What should it cost, and what does it cost?
@@ -106,60 +93,31 @@ say(
 # In GPT-2 small the two are the same head; if they differ here, we ablate each in turn. A head *looks at* a name, here and
 # below, if the name gets more than twice the attention that each position would get if all got the same.
 
+# %%
+directions = logit_diff_directions(model, answer_tokens)  # [prompt, d_model]
+head_outputs = cache.stack_head_results(layer=-1, pos_slice=-1)  # [layer * head, prompt, d_model]
+head_outputs = head_outputs.unflatten(0, (n_layers, n_heads))
+by_prompt = residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
+by_head = by_prompt.mean(-1)
+writers = [head for head in top_heads(by_head, 10) if head.value > 0]
+print(f"Largest direct attribution: {listing(writers[:3])}")
 
 # %%
-def written_by_heads(run_cache) -> Float[Tensor, "layer_head prompt d_model"]:
-    """What each head writes to the residual stream at the last position."""
-    written = [
-        torch.einsum("phd,hdm->hpm", run_cache["z", layer][:, -1], model.blocks[layer].attn.W_O)
-        for layer in range(n_layers)
-    ]
-    return torch.cat(written)
-
-
-directions = logit_diff_directions(model, prompts.answer_tokens)
-on_right = model.tokens_to_residual_directions(prompts.answer_tokens[:, 0])
-head_outputs = written_by_heads(cache)
-by_prompt = residual_stack_to_logit_diff(head_outputs, cache, directions, per_prompt=True)
-by_prompt = by_prompt.reshape(n_layers, n_heads, len(prompts))
-by_head = by_prompt.mean(-1)
-raises_right = residual_stack_to_logit_diff(head_outputs, cache, on_right)
-raises_right = raises_right.reshape(n_layers, n_heads)
-
-
-def attention_to(
-    pattern: Float[Tensor, "prompt head dest src"], head: Head, places: list[str]
-) -> Float[Tensor, " prompt"]:
-    """Attention of a head from the last token to named places, added up."""
-    to = pattern[:, head.head, -1]
-    return sum(to.gather(1, prompts.positions[place][:, None])[:, 0] for place in places)
-
-
+right = model.tokens_to_residual_directions(answer_tokens[:, 0])
+raises_right = residual_stack_to_logit_diff(head_outputs, cache, right)
+names_at = {name: prompts.positions[name] for name in ("IO", "S1", "S2")}
+looks_at = {name: attention_between(cache, end, at) for name, at in names_at.items()}
 even_share = 1 / prompts.tokens.shape[1]
+at_subject = (looks_at["S1"] + looks_at["S2"]).clamp(min=2 * even_share)
+is_name_mover = (looks_at["IO"] > at_subject) & (raises_right > 0)
 
-
-def is_name_mover(head: Head) -> bool:
-    """Looks at IO, and more than at the subject, and raises the right name."""
-    pattern = cache["pattern", head.layer]
-    io, s = (attention_to(pattern, head, places).mean() for places in (["IO"], ["S1", "S2"]))
-    return bool(io > max(s, 2 * even_share) and raises_right[head.layer, head.head] > 0)
-
-
-writers = [head for head in top_heads(by_head, 10) if head.value > 0]
-name_mover = next((head for head in writers if is_name_mover(head)), None)
-ablated_heads = [writers[0]]
-if name_mover is not None and name_mover != writers[0]:
-    ablated_heads.append(name_mover)
-
-print(f"largest direct attribution: {writers[0].name} {writers[0].value:+.3f}")
-print(
-    f"largest name mover: {name_mover.name} {name_mover.value:+.3f}"
-    if name_mover
-    else f"no name mover among the {len(writers)} largest"
-)
-if name_mover is not None:
-    same = "are the same head" if name_mover == writers[0] else "differ, so we ablate each in turn"
-    say(f"The two {same}. (GPT-2 small, published: the same, {published_value('top_name_mover')}.)")
+# %%
+name_movers = [head for head in writers if is_name_mover[head[:2]]]
+ablated_heads = list(dict.fromkeys([writers[0], *name_movers[:1]]))
+columns = {"direct attribution": by_head, "to the right name": raises_right} | looks_at
+show_table(head_table(ablated_heads, columns))
+name_mover = name_movers[0].name if name_movers else None
+say(findings.whom_to_ablate(largest=writers[0].name, name_mover=name_mover))
 
 # %% [markdown]
 # **The prediction.** Replace the head's output at the last position by zero. If every other part went on as before, the
@@ -172,78 +130,53 @@ if name_mover is not None:
 def replace_at_end(head: Head, output: Float[Tensor, "prompt d_head"]) -> tuple:
     """A hook: the head's output at the last position is the given one."""
 
-    def replace(
-        z: Float[Tensor, "prompt pos head d_head"], hook
-    ) -> Float[Tensor, "prompt pos head d_head"]:
+    def replace(z: Float[Tensor, "prompt pos head d_head"], hook) -> Tensor:
         z[:, -1, head.head] = output
         return z
 
     return get_act_name("z", head.layer), replace
 
 
+# %%
 zero = torch.zeros(len(prompts), model.cfg.d_head, device=prompts.tokens.device)
-ablated_runs = {}
+ablated_runs, measured_diffs = {}, {}
 for head in ablated_heads:
     with model.hooks(fwd_hooks=[replace_at_end(head, zero)]):
-        ablated_runs[head] = model.run_with_cache(prompts.tokens)
+        ablated_logits, ablated_runs[head] = model.run_with_cache(prompts.tokens)
+    measured_diffs[head] = logit_diff(ablated_logits, answer_tokens, per_prompt=True)
+measured = {head: diffs.mean().item() for head, diffs in measured_diffs.items()}
 
+# %%
 top = ablated_heads[0]
-measured_diffs = {
-    head: logit_diff(ablated_logits, prompts.answer_tokens, per_prompt=True)
-    for head, (ablated_logits, _) in ablated_runs.items()
-}
-measured = {head: values.mean().item() for head, values in measured_diffs.items()}
-scale_ratio = (
-    cache["ln_final.hook_scale"][:, -1] / ablated_runs[top][1]["ln_final.hook_scale"][:, -1]
-).mean()
-published_clean = published_value("logit_diff_average")
+ratio = (cache["ln_final.hook_scale"] / ablated_runs[top]["ln_final.hook_scale"])[:, -1]
 published_direct = published_value("top_name_mover_direct_attribution")
-published_ablated = published_value("ablation_logit_diff")
-show_table(
-    beside_published(
-        {
-            "head of largest direct attribution": (top.name, published_value("top_name_mover")),
-            "its direct attribution": (top.value, published_direct),
-            "logit difference": (clean, published_clean),
-            "  predicted without the head": (
-                clean - top.value,
-                published_value("ablation_naive_prediction"),
-            ),
-            "  measured without the head": (measured[top], published_ablated),
-            "share of the loss made up for": (
-                1 - (clean - measured[top]) / top.value,
-                1 - (published_clean - published_ablated) / published_direct,
-            ),
-            "final scale, before / after": (
-                scale_ratio.item(),
-                published_value("ln_scale_ratio_average"),
-            ),
-        },
-        model.cfg.model_name,
-    )
-)
+published_change = published_value("ablation_logit_diff") - published_value("logit_diff_average")
+published_share = 1 + published_change / published_direct
+rows = {
+    "head of largest direct attribution": (top.name, published_value("top_name_mover")),
+    "its direct attribution": (top.value, published_direct),
+    "logit difference": (clean, published_value("logit_diff_average")),
+    "predicted without it": (clean - top.value, published_value("ablation_naive_prediction")),
+    "measured without it": (measured[top], published_value("ablation_logit_diff")),
+    "share of the loss made up for": (1 - (clean - measured[top]) / top.value, published_share),
+    "final scale, before / after": (ratio.mean().item(), published_value("ln_scale_ratio_average")),
+}
+show_table(beside_published(rows, model.cfg.model_name))
 
 
 # %%
-def repair_in_words(loss: Float[Tensor, " prompt"], repair: Float[Tensor, " prompt"]) -> str:
+def repair(loss: Float[Tensor, " prompt"], made_up: Float[Tensor, " prompt"]) -> str:
     """Whether a loss is made up for, by the rule above."""
-    share = (repair.mean() / loss.mean()).item()
-    if mean_interval(loss).low <= 0 <= mean_interval(loss).high:
-        return "too uncertain to compare with anything"
-    _, low, high = mean_interval(repair)
-    if abs(share) < 0.1 or low <= 0 <= high:
-        return "about what was predicted"
-    return "made up for, in part or in whole" if share > 0 else "larger than predicted"
+    return findings.repair(loss=mean_interval(loss).plain(), made_up=mean_interval(made_up).plain())
 
 
+rows = []
 for head in ablated_heads:
-    loss = by_prompt[head.layer, head.head]
-    repair = measured_diffs[head] - (clean_diffs - loss)
-    say(
-        f"Without {head.name}: predicted {clean - head.value:.2f}, measured {measured[head]:.2f}."
-        f" On these prompts the loss is {repair_in_words(loss, repair)} (made up for:"
-        f" {mean_interval(repair)})."
-    )
+    made_up = measured_diffs[head] - (clean_diffs - by_prompt[head[:2]])
+    in_words = repair(by_prompt[head[:2]], made_up)
+    rows.append((clean - head.value, measured[head], str(mean_interval(made_up)), in_words))
+columns = ["predicted", "measured", "made up for", "so the loss is, on these prompts,"]
+show_table(pd.DataFrame(rows, [f"without {head.name}" for head in ablated_heads], columns))
 
 # %% [markdown]
 # *What it does not show.* A total near the prediction can be the sum of large changes that cancel. Only an account of
@@ -273,146 +206,77 @@ for head in ablated_heads:
 #
 # Yes, if they are frozen from the top down. Freeze the scale; then, with everything above already held at its clean
 # output, freeze the last MLP, the last layer's heads, and so on downwards. Each step takes away precisely what that
-# part's own change wrote to the stream, which is its bar. The cell checks the two ends: with all later parts frozen
-# nothing but the lost direct effect remains. Freezing *one* part while all others stay free is another experiment,
+# part's own change wrote to the stream, which is its bar. With all later parts frozen nothing
+# but the lost direct effect remains. Freezing *one* part while all others stay free is another experiment,
 # because later parts hear of it. We do that next.
 #
 # </details>
 
 
 # %%
-class Account(NamedTuple):
-    """A change in logit difference, by part and prompt.
-
-    All but ``before`` and ``after`` add up to it.
-    """
-
-    before: Float[Tensor, " prompt"]
-    after: Float[Tensor, " prompt"]
-    direct: Float[Tensor, " prompt"]  # of the ablated head itself
-    scale: Float[Tensor, " prompt"]
-    heads: Float[Tensor, "layer head prompt"]  # the ablated head's own entry is 0
-    mlps: Float[Tensor, "layer prompt"]
-
-    @property
-    def parts(self) -> Float[Tensor, " prompt"]:
-        return self.direct + self.scale + self.heads.sum((0, 1)) + self.mlps.sum(0)
+def parts_at_end(run) -> Float[Tensor, "part prompt d_model"]:
+    """What every head and every MLP writes at the last position."""
+    mlps = torch.stack([run["mlp_out", layer][:, -1] for layer in range(n_layers)])
+    return torch.cat([run.stack_head_results(layer=-1, pos_slice=-1), mlps])
 
 
-def account_for(
-    tokens: Int[Tensor, "prompt pos"],
-    answer_tokens: Int[Tensor, "prompt 2"],
-    ablations: list[tuple[Head, Float[Tensor, "prompt d_head"]]],
-) -> list[Account]:
-    """What becomes of the logit difference when a head's output at the last position is replaced.
+ablated = ablated_runs[top]
+final_stream = ablated["resid_post", -1][None, :, -1]
+written = parts_at_end(ablated) - parts_at_end(cache)
+by_part = residual_stack_to_logit_diff(written, cache, directions)  # [part]: heads, then MLPs
+by_scale = residual_stack_to_logit_diff(final_stream, ablated, directions)
+by_scale -= residual_stack_to_logit_diff(final_stream, cache, directions)
+total, change = by_part.sum().item() + by_scale.item(), measured[top] - clean
+torch.testing.assert_close(total, change, atol=1e-3, rtol=0)
+print(f"{top.name}: the parts add up to {total:+.4f}, the change is {change:+.4f}")
 
-    Nothing changes before the last position. So the ablated runs take the keys and values there
-    from the clean run, and run the last token only.
-    """
-    needed = {get_act_name(site, layer) for site in ("z", "mlp_out") for layer in range(n_layers)}
-    needed |= {"ln_final.hook_scale", get_act_name("resid_post", n_layers - 1)}
-    u = logit_diff_directions(model, answer_tokens)
+# %% [markdown]
+# `account_for` does the same, prompt by prompt, for several ablations and any number of prompts. Nothing changes before
+# the last position; so it runs the last token only, with the keys and values that the clean run had before it.
 
-    def run(inputs: Int[Tensor, "prompt some_pos"], kept: DynamicCache, hooks: list) -> tuple:
-        with model.hooks(fwd_hooks=hooks):
-            run_logits, run_cache = model.run_with_cache(
-                inputs, past_key_values=kept, names_filter=needed.__contains__
-            )
-        by_mlp = torch.stack([run_cache["mlp_out", layer][:, -1] for layer in range(n_layers)])
-        written = torch.cat([written_by_heads(run_cache), by_mlp])
-        return logit_diff(run_logits, answer_tokens, per_prompt=True), run_cache, written
+# %%
+from helpers.accounts import account_for
 
-    keys_and_values = DynamicCache()
-    before, clean_cache, clean_written = run(tokens, keys_and_values, [])
-    earlier = PrefixCache(keys_and_values, tokens.shape[1] - 1)
-    accounts = []
-    for head, output in ablations:
-        after, ablated_cache, written = run(tokens[:, -1:], earlier, [replace_at_end(head, output)])
-        change = residual_stack_to_logit_diff(
-            written - clean_written, clean_cache, u, per_prompt=True
-        )
-        final = ablated_cache["resid_post", -1][None, :, -1]
-        own_scale, clean_scale = (
-            residual_stack_to_logit_diff(final, scale, u, per_prompt=True)[0]
-            for scale in (ablated_cache, clean_cache)
-        )
-        heads = change[:-n_layers].reshape(n_layers, n_heads, -1)
-        direct = heads[head.layer, head.head].clone()
-        heads[head.layer, head.head] = 0
-        accounts.append(
-            Account(before, after, direct, own_scale - clean_scale, heads, change[-n_layers:])
-        )
-    return accounts
-
-
-zeroed = [(head, zero) for head in ablated_heads]
-accounts = dict(zip(ablated_heads, account_for(prompts.tokens, prompts.answer_tokens, zeroed)))
-for head, account in accounts.items():
-    torch.testing.assert_close(account.after, measured_diffs[head], atol=1e-3, rtol=0)
-    torch.testing.assert_close(account.parts, account.after - account.before, atol=1e-3, rtol=0)
-    torch.testing.assert_close(account.direct.mean().item(), -head.value, atol=1e-3, rtol=0)
-    unheard = account.heads[: head.layer + 1].abs().max() if head.layer else torch.tensor(0.0)
-    torch.testing.assert_close(unheard.item(), 0.0, atol=1e-3, rtol=0)
-    total = (account.after - account.before).mean()
-    print(
-        f"{head.name}: the parts add up to {account.parts.mean():+.4f}, the change is {total:+.4f}"
-    )
+zeroed = {head: (head, zero) for head in ablated_heads}
+accounts = account_for(model, prompts.tokens, answer_tokens, zeroed)
 
 # %% tags=["thumbnail"]
 for head, account in accounts.items():
     change = account.heads.mean(-1)
-    shown = [part for part in top_heads(change.abs(), 5) if part.value >= 0.01]
+    shown = [part for part in top_heads(change, 5, by_size=True) if abs(part.value) >= 0.01]
     parts = {f"{head.name} itself": account.direct.mean().item()}
-    parts |= {part.name: change[part.layer, part.head].item() for part in shown}
-    parts["other heads"] = (
-        change.sum() - sum(change[part.layer, part.head] for part in shown)
-    ).item()
+    parts |= {part.name: part.value for part in shown}
+    parts["other heads"] = (change.sum() - sum(part.value for part in shown)).item()
     parts["MLPs"] = account.mlps.mean(-1).sum().item()
     parts["final scale"] = account.scale.mean().item()
-    waterfall(
-        parts,
-        start=("clean", account.before.mean().item()),
-        end="ablated",
-        title=(
-            f"Where the logit difference goes when {head.name} is zero-ablated at the last position"
-        ),
-        y="logit difference",
-    )
+    start = ("clean", account.before.mean().item())
+    title = f"Where the logit difference goes when {head.name} is zero-ablated at the last position"
+    waterfall(parts, start=start, end="ablated", title=title, y="logit difference")
 
 # %%
+table = pd.DataFrame()
 for head, account in accounts.items():
-    heads, mlps = account.heads.mean(-1).sum(), account.mlps.mean(-1).sum()
-    scale, lost = account.scale.mean(), account.direct.mean()
-    up, down = account.heads.mean(-1).clamp(min=0).sum(), account.heads.mean(-1).clamp(max=0).sum()
-    print(f"{head.name}: lost {lost:+.3f}; given back by")
-    print(f"  later heads {heads:+.3f} (those that rise {up:+.3f}, those that fall {down:+.3f})")
-    print(f"  later MLPs  {mlps:+.3f}")
-    print(f"  final scale {scale:+.3f}")
-    moved, net = up - down + mlps.abs() + scale.abs(), heads + mlps + scale
-    if moved < 0.1 * lost.abs():
-        print("  Hardly anything reacts.")
-    elif net.abs() < 0.5 * moved:
-        say(
-            f"  Much reacts ({moved:.2f} in all, signs ignored), and most of it cancels: {net:+.2f}"
-            " remains."
-        )
-    else:
-        print(f"  The reactions mostly point one way: {net:+.2f} of {moved:.2f} (signs ignored).")
+    change = account.heads.mean(-1)
+    rise, fall = change.clamp(min=0).sum().item(), change.clamp(max=0).sum().item()
+    others = {
+        "MLPs": account.mlps.mean(-1).sum().item(),
+        "final scale": account.scale.mean().item(),
+    }
+    parts = {"the head itself": -head.value, "heads that rise": rise, "heads that fall": fall}
+    table[f"without {head.name}"] = pd.Series(parts | others)
+show_table(table, signed=True)
+for without, parts in table.items():
+    say(f"{without}: {findings.reactions(parts)}")
 
-published_before = published_heatmap("head_attribution")
-published_after = published_heatmap("head_attribution_after_ablation")
-published_change = published_after - published_before
-published_top = top_heads(published_before, 1)[0]
-published_change[published_top.layer, published_top.head] = 0
-listed = ", ".join(
-    f"{h.name}\N{NO-BREAK SPACE}{published_change[h.layer, h.head]:+.3f}"
-    for h in top_heads(published_change.abs(), 6)
+# %%
+before = published_heatmap("head_attribution")
+change = published_heatmap("head_attribution_after_ablation") - before
+change[top_heads(before, 1)[0][:2]] = 0
+largest = listing(top_heads(change, 6, by_size=True))
+print(
+    f"GPT-2 small (published) loses {published_direct:.3f}; total change {published_change:+.3f};"
 )
-say(
-    "\nGPT-2 small (published; each run read with its own scale): heads"
-    f" {published_change.sum():+.3f}, of them {listed}; total change"
-    f" {published_ablated - published_clean:+.3f} after losing {published_direct:.3f}."
-)
+say(f"heads, each run with its own scale, {change.sum():+.3f}, of them {largest}.")
 
 # %% [markdown]
 # Which heads are those, and were they for or against the answer before? We follow up those of largest change, four at
@@ -420,106 +284,73 @@ say(
 # leaves out zero. Eight prompts choose them; section 6 measures them on others.
 
 # %%
-changes = {head: account.heads.mean(-1) for head, account in accounts.items()}
 head_map(
-    torch.stack(list(changes.values())),
-    facet_labels=[f"without {head.name}" for head in changes],
+    {f"without {head.name}": account.heads.mean(-1) for head, account in accounts.items()},
     title="Change of each head's direct effect on the logit difference",
     value_name="change in logit difference added",
     annotate=4,
 )
 
+# %%
+reactions = []  # (ablated head, head that reacts)
+for head, account in accounts.items():
+    for part in top_heads(account.heads.mean(-1), 4, by_size=True):
+        _, low, high = mean_interval(account.heads[part[:2]])
+        if abs(part.value) >= abs(clean) / 100 and not low <= 0 <= high:
+            reactions.append((head, part))
+labels = [f"{part.name} without {head.name}" for head, part in reactions]
 
 # %%
-def reacting_to(head: Head, most: int = 4) -> list[Head]:
-    """Later heads whose direct effect changes most, largest first."""
-    found = []
-    for part in top_heads(changes[head], most, by_size=True):
-        _, low, high = mean_interval(accounts[head].heads[part.layer, part.head])
-        if abs(part.value) >= abs(clean) / 100 and not low <= 0 <= high:
-            found.append(part)
-    return found
-
-
-reacting = {head: reacting_to(head) for head in ablated_heads}
-for head, found in reacting.items():
-    print(f"without {head.name}:" + ("" if found else " no head changes by more than a trace"))
-    for part in found:
-        was = by_head[part.layer, part.head].item()
-        now = was + part.value
-        if was * now < 0:
-            what = "changes sides"
-        elif was < 0:
-            what = "a negative head that matters " + ("less" if part.value > 0 else "more")
-        else:
-            what = "a positive head that steps " + ("in" if part.value > 0 else "back")
-        print(f"  {part.name:8} {was:+.3f} -> {now:+.3f} ({part.value:+.3f}): {what}")
+was = [by_head[part[:2]].item() for _, part in reactions]
+table = pd.DataFrame({"direct effect before": was}, labels)
+table["after"] = [before + part.value for before, (_, part) in zip(was, reactions)]
+table["change"] = [part.value for _, part in reactions]
+table["so it is"] = [findings.change_of_side(*of) for of in zip(was, table["after"])]
+show_table(table, signed=True)
 
 # %% [markdown]
 # ### Holding parts still
 #
 # The account says what each part wrote differently. It does not say what would happen if a part could *not* react, since
 # later parts hear of it too. So: ablate, hold one part (or all of a kind) at its clean output at the last position, and
-# see by how much the logit difference is lower or higher than when everything may react. From here on we run the last token
-# only, with the keys and values that the clean run had before it.
-
+# see by how much the logit difference is lower or higher than when everything may react. From here on `LastToken` runs
+# the last token only, with the keys and values that the clean run had before it.
 
 # %%
-keys_and_values = DynamicCache()
-_ = model(prompts.tokens, past_key_values=keys_and_values)
-earlier = PrefixCache(keys_and_values, prompts.tokens.shape[1] - 1)
+from helpers.last_token import LastToken
+
+last_token = LastToken(model, prompts.tokens)
 
 
-def hold_at_end(site: str, layer: int, number: int | None = None) -> tuple:
-    """A hook that keeps a head (``z``) or an MLP (``mlp_out``) at its clean output at the end."""
+def hold_at_end(site: str, layer: int, head: int | slice = slice(None)) -> tuple:
+    """A hook that keeps an MLP ("mlp_out") or heads ("z") at the clean output at the end."""
 
-    def hold(activation: Float[Tensor, "prompt pos ..."], hook) -> Float[Tensor, "prompt pos ..."]:
-        at = (slice(None), -1) if number is None else (slice(None), -1, number)
-        activation[at] = cache[site, layer][at]
+    def hold(activation: Float[Tensor, "prompt pos ..."], hook) -> Tensor:
+        activation[:, -1, head] = cache[site, layer][:, -1, head]
         return activation
 
     return get_act_name(site, layer), hold
 
 
-def final_stream(hooks: list) -> Float[Tensor, "1 prompt d_model"]:
-    """The residual stream leaving the last block at the last position."""
-    kept = get_act_name("resid_post", n_layers - 1)
-    with model.hooks(fwd_hooks=hooks):
-        _, run_cache = model.run_with_cache(
-            prompts.tokens[:, -1:], past_key_values=earlier, names_filter=kept
-        )
-    return run_cache[kept][None, :, -1]
+# %%
+def worth_of(reaction: list, head: Head) -> float:
+    """How much the logit difference falls without a head if a reaction is held still as well."""
+    held = last_token.logits([replace_at_end(head, zero), *reaction])
+    return measured[head] - logit_diff(held, answer_tokens).item()
 
 
-worth = {}  # of a head's reaction: by how much the logit difference falls if it is held still
-for head in ablated_heads:
-    ablation = replace_at_end(head, zero)
-    all_heads = [hold_at_end("z", layer) for layer in range(head.layer + 1, n_layers)]
-    all_mlps = [hold_at_end("mlp_out", layer) for layer in range(head.layer, n_layers)]
-    nothing_reacts = residual_stack_to_logit_diff(
-        final_stream([ablation, *all_heads, *all_mlps]), cache, directions
-    )
-    reference = residual_stack_to_logit_diff(
-        cache["resid_post", -1][None, :, -1], cache, directions
-    )
-    torch.testing.assert_close(
-        (nothing_reacts - reference).item(), accounts[head].direct.mean().item(), atol=1e-3, rtol=0
-    )
-    own = accounts[head].heads.mean(-1)
-    sets = {part.name: ([hold_at_end("z", *part[:2])], part.value) for part in reacting[head]}
-    sets["all later heads"] = (all_heads, own.sum().item())
-    sets["all later MLPs"] = (all_mlps, accounts[head].mlps.mean(-1).sum().item())
-    print(f"without {head.name}, all parts free to react: {measured[head]:+.3f}")
-    for name, (hooks, share) in sets.items():
-        with model.hooks(fwd_hooks=[ablation, *hooks]):
-            held = model(prompts.tokens[:, -1:], past_key_values=earlier)
-        gain = measured[head] - logit_diff(held, prompts.answer_tokens).item()
-        worth[head, name] = gain
-        print(f"  reaction of {name:16} own share {share:+.3f}, held still {gain:+.3f}")
-say(
-    "With every later head and MLP held and the clean scale, only the lost direct effect remains"
-    " (checked)."
-)
+worth = [worth_of([hold_at_end("z", *part[:2])], head) for head, part in reactions]
+rows = {label: (part.value, falls) for label, (_, part), falls in zip(labels, reactions, worth)}
+
+# %%
+for head, account in accounts.items():
+    z = [hold_at_end("z", layer) for layer in range(head.layer + 1, n_layers)]
+    mlps = [hold_at_end("mlp_out", layer) for layer in range(head.layer, n_layers)]
+    all_heads, all_mlps = account.heads.mean(-1).sum().item(), account.mlps.mean(-1).sum().item()
+    rows[f"all later heads without {head.name}"] = all_heads, worth_of(z, head)
+    rows[f"all later MLPs without {head.name}"] = all_mlps, worth_of(mlps, head)
+columns = ["own share", "logit difference falls if held still"]
+show_table(pd.DataFrame.from_dict(rows, orient="index", columns=columns), signed=True)
 
 # %% [markdown]
 # Where the two columns agree, a part works straight on the output. Where they differ, later parts answer to its answer.
@@ -550,149 +381,94 @@ say(
 
 # %%
 def hear(
-    layer: int, change: Float[Tensor, "prompt d_model"], inputs: str = "qkv"
-) -> dict[str, Float[Tensor, "prompt head d_head"]]:
-    """Outputs of a layer's heads at the end, if some or all inputs hear a change of the stream."""
-    names = {site: get_act_name(site, layer) for site in ("q", "k", "v", "z")}
-    stream = cache["resid_pre", layer][:, -1:] + change[:, None]
-
-    def run_layer(hooks: list) -> dict[str, Tensor]:
-        with model.hooks(fwd_hooks=hooks):
-            _, kept = model.run_with_cache(
-                prompts.tokens[:, -1:],
-                past_key_values=earlier,
-                names_filter=set(names.values()).__contains__,
-                stop_at_layer=layer + 1,
-            )
-        return {site: kept[name] for site, name in names.items()}
-
-    changed = run_layer([(get_act_name("resid_pre", layer), lambda resid, hook: stream)])
-    outputs = {
-        site: run_layer([(names[site], lambda _, hook, site=site: changed[site])])["z"]
-        for site in inputs
-    }
-    return {site: z[:, -1] for site, z in {**outputs, "all": changed["z"]}.items()}
-
-
-def values_of(run_cache, head: Head) -> Float[Tensor, "prompt pos d_head"]:
-    """A head's values; heads may share them."""
-    values = run_cache["v", head.layer]
-    return values[:, :, head.head * values.shape[2] // n_heads]
-
-
-def effect_of(
-    head: Head, z: Float[Tensor, "prompt d_head"], u: Float[Tensor, "prompt d_model"]
-) -> float:
-    """Direct effect of a head's output along a direction, with the clean scale."""
-    written = z @ model.blocks[head.layer].attn.W_O[head.head]
-    return residual_stack_to_logit_diff(written[None], cache, u).item()
-
-
-def removed_by(head: Head) -> Float[Tensor, "prompt d_model"]:
-    """What zero-ablating a head at the last position takes out of the stream there."""
-    return -cache["z", head.layer][:, -1, head.head] @ model.blocks[head.layer].attn.W_O[head.head]
-
-
-columns = ["attention", "value", "both at once", "query", "key", "value ", "by way of others"]
-rows, row_labels, routes = [], [], {}
-for head, found in reacting.items():
-    _, ablated_cache = ablated_runs[head]
-    receivers = {part.layer for part in found}
-    direct = {layer: hear(layer, removed_by(head)) for layer in receivers}
-    for layer in receivers:
-        whole_change = (ablated_cache["resid_pre", layer] - cache["resid_pre", layer])[:, -1]
-        torch.testing.assert_close(
-            hear(layer, whole_change, inputs="")["all"],
-            ablated_cache["z", layer][:, -1],
-            atol=1e-3,
-            rtol=1e-3,
-        )
-    for part in found:
-        looks, looks_now = (
-            c["pattern", part.layer][:, part.head, -1] for c in (cache, ablated_cache)
-        )
-        reads, reads_now = (values_of(c, part) for c in (cache, ablated_cache))
-        mixed = [
-            (looks_now - looks, reads),
-            (looks, reads_now - reads),
-            (looks_now - looks, reads_now - reads),
-        ]
-        split = [
-            effect_of(part, torch.einsum("bs,bsd->bd", attention, values), directions)
-            for attention, values in mixed
-        ]
-        torch.testing.assert_close(sum(split), part.value, atol=1e-3, rtol=0)
-
-        was = cache["z", part.layer][:, -1, part.head]
-        heard = {
-            site: effect_of(part, z[:, part.head] - was, directions)
-            for site, z in direct[part.layer].items()
-        }
-        paths = [heard[site] for site in "qkv"]
-        rows.append([*split, *paths, part.value - heard["all"]])
-        row_labels.append(f"{part.name} without {head.name}")
-        routes[head, part] = dict(zip(columns, rows[-1]))
-if rows:
-    imshow(
-        torch.tensor(rows),
-        title=(
-            "What changes in each reacting head, and through which input it hears of the ablation"
-        ),
-        x="what changes (left three), and the route by which it hears (right four)",
-        y="reacting head",
-        x_labels=columns,
-        y_labels=row_labels,
-        value_name="change in logit difference",
-        annotate=len(columns) * len(rows),
-        height=300 + 30 * len(rows),
-    )
-else:
-    print("No head reacts, so there is nothing to take apart.")
+    change: Float[Tensor, "prompt d_model"], layer: int, inputs: str = ""
+) -> dict[str, Float[Tensor, "prompt 1 head d_head"]]:
+    """Outputs of a layer's heads at the end, if all inputs, or only one, hear of a change."""
+    stream = cache["resid_pre", layer][:, -1]
+    heard = last_token.attention(layer, stream + change)
+    outputs = {"all": heard["z"]}
+    for site in inputs:  # "q", "k", "v"
+        patch = (get_act_name(site, layer), lambda clean, hook, site=site: heard[site])
+        outputs[site] = last_token.attention(layer, stream, [patch])["z"]
+    return outputs
 
 
 # %%
-def route_of(head: Head, part: Head) -> str:
-    """The largest of the four routes, in words."""
-    words = {
-        "query": "through its query",
-        "key": "through its key",
-        "value ": "through its value",
-        "by way of others": "by way of heads and MLPs in between",
-    }
-    return words[max(words, key=lambda column: abs(routes[head, part][column]))]
+def effect_of(z: Float[Tensor, "prompt d_head"], head: Head) -> float:
+    """Direct effect of a head's output on the logit difference, with the clean scale."""
+    written = z @ model.blocks[head.layer].attn.W_O[head.head]
+    return residual_stack_to_logit_diff(written[None], cache, directions).item()
 
 
-for head, part in routes:
-    r = routes[head, part]
-    moved = (
-        "its attention moves"
-        if abs(r["attention"]) > abs(r["value"])
-        else "the value it reads changes"
+def reaction_to(change: Float[Tensor, "prompt d_model"], part: Head, inputs: str = "") -> dict:
+    """Change of a head's direct effect if it hears of a change of the stream, by input."""
+    was = cache["z", part.layer][:, -1, part.head]
+    outputs = hear(change, part.layer, inputs)
+    return {site: effect_of(z[:, -1, part.head] - was, part) for site, z in outputs.items()}
+
+
+# %%
+routes = []
+for head, part in reactions:
+    heard = reaction_to(-head_outputs[head[:2]], part, "qkv")
+    routes.append([heard["q"], heard["k"], heard["v"], part.value - heard["all"]])
+routes = pd.DataFrame(routes, labels, ["query", "key", "value", "by way of others"])
+
+
+# %%
+def values_of(run, head: Head) -> Float[Tensor, "prompt pos d_head"]:
+    """A head's values; heads may share them."""
+    values = run["v", head.layer]
+    return values[:, :, head.head * values.shape[2] // n_heads]
+
+
+changes = []
+for head, part in reactions:
+    runs = cache, ablated_runs[head]
+    looks, looks_now = (run["pattern", part.layer][:, part.head, -1:] for run in runs)
+    reads, reads_now = (values_of(run, part) for run in runs)
+    attention, value = looks_now - looks, reads_now - reads
+    mixed = [attention @ reads, looks @ value, attention @ value]  # [prompt, 1, d_head]
+    changes.append([effect_of(z[:, 0], part) for z in mixed])
+changes = pd.DataFrame(changes, labels, ["attention", "value", "both at once"])
+
+# %%
+table = pd.concat([changes, routes], axis="columns")
+sums = table.iloc[:, :3].sum(axis="columns").tolist()
+torch.testing.assert_close(sums, [part.value for _, part in reactions], atol=1e-3, rtol=0)
+title = "What changes in each reacting head, and through which input it hears of the ablation"
+if reactions:
+    imshow(
+        table.to_numpy(),
+        title=title,
+        x="what changes (left three), and the route by which it hears (right four)",
+        y="reacting head",
+        x_labels=list(table),
+        y_labels=labels,
+        value_name="change in logit difference",
+        annotate=table.size,
+        height=300 + 30 * len(table),
     )
-    itself = cache["pattern", part.layer][:, part.head, -1, -1].mean()
-    say(
-        f"{part.name} without {head.name} ({part.value:+.3f}): {moved} (attention"
-        f" {r['attention']:+.3f}, value {r['value']:+.3f}); most of all {route_of(head, part)};"
-        f" attention to itself {itself:.2f}."
-    )
-for found in reacting.values():
-    for one in found:
-        for other in found:
-            same_values = (
-                one.layer == other.layer
-                and one.head < other.head
-                and torch.equal(values_of(cache, one), values_of(cache, other))
-            )
-            if same_values and one.value * other.value < 0:
-                say(
-                    f"{one.name} and {other.name} read the same values (shared key/value head) and"
-                    f" react with opposite signs: together {one.value + other.value:+.3f}."
-                )
+
+# %%
+to_itself = attention_between(cache, end, end)
+table = pd.DataFrame(index=labels)
+table["what moves"] = [findings.what_moves(row) for row in changes.to_dict("records")]
+table["heard most of all"] = [findings.route(row) for row in routes.to_dict("records")]
+table["attention to itself"] = [to_itself[part[:2]].item() for _, part in reactions]
+show_table(table)
+
+# %%
+from itertools import combinations
+
+for (head, one), (same_head, other) in combinations(sorted(reactions), 2):
+    share = one.layer == other.layer and values_of(cache, one).equal(values_of(cache, other))
+    if share and head == same_head and one.value * other.value < 0:
+        say(findings.shared_values(one.name, other.name, together=one.value + other.value))
 
 # %% [markdown]
-# "Most of all" means the largest of the four routes, which need not be most of the whole. The checks in the cell: the three
-# left columns add up to the head's bar in the account; and letting a layer hear *all* that changed gives back the ablated
-# run's own output.
+# "Most of all" means the largest of the four routes, which need not be most of the whole. The three left columns
+# add up to the head's bar in the account, which the figure's cell checks.
 #
 # *What it does not show.* What the heads do with what they hear. A head may hear through its query and then look at the
 # predicted name, or away from it. And the routes are taken one at a time: where query, key and value interact, they need
@@ -721,79 +497,37 @@ for found in reacting.values():
 # average* follows the names. What it follows them *by* is still open: it could follow a position as well as a prediction.
 
 # %%
-names = sorted(set(prompts.answer_tokens.flatten().tolist()))
-all_names = model.tokens_to_residual_directions(torch.tensor(names, device=prompts.tokens.device))
-io, s = prompts.answer_tokens.unbind(1)
+names = answer_tokens.unique()  # in ascending order
+all_names = model.tokens_to_residual_directions(names)  # [name, d_model]
+others = [[name for name in names.tolist() if name not in pair] for pair in answer_tokens.cpu()]
+absent = torch.tensor([row[number % len(row)] for number, row in enumerate(others)])
+named = {"IO": answer_tokens[:, 0], "S": answer_tokens[:, 1], "absent name": absent.to(names)}
+above = {who: model.tokens_to_residual_directions(tokens) for who, tokens in named.items()}
+above = {who: u - all_names.mean(0) for who, u in above.items()}  # raises it above the average
+places = {"IO": ["IO"], "S": ["S1", "S2"], "absent name": []}
 
-
-def absent_name(pair: list[int], offset: int) -> int:
-    """One of our names that is not in the prompt."""
-    others = [name for name in names if name not in pair]
-    return others[offset % len(others)]
-
-
-absent = torch.tensor(
-    [absent_name(pair, number) for number, pair in enumerate(prompts.answer_tokens.tolist())],
-    device=io.device,
-)
-voted = {"IO": (io, ["IO"]), "S": (s, ["S1", "S2"]), "a name not in the prompt": (absent, [])}
-
-
-def above_names(tokens: Int[Tensor, " prompt"]) -> Float[Tensor, "prompt d_model"]:
-    """Direction that raises a name above the average of our names."""
-    return model.tokens_to_residual_directions(tokens) - all_names.mean(0)
-
-
-def with_stream(
-    head: Head, stream: Float[Tensor, "case prompt d_model"]
-) -> tuple[Float[Tensor, "case prompt d_head"], Float[Tensor, "case prompt src"]]:
-    """Output and attention of a head at the last token, if it finds this residual stream there."""
-    kept = [get_act_name(site, head.layer) for site in ("z", "pattern")]
-    rows = stream.flatten(0, 1)[:, None]
-    with model.hooks(fwd_hooks=[(get_act_name("resid_pre", head.layer), lambda resid, hook: rows)]):
-        _, run_cache = model.run_with_cache(
-            prompts.tokens[:, -1:].repeat(len(stream), 1),
-            past_key_values=earlier,
-            names_filter=kept.__contains__,
-            stop_at_layer=head.layer + 1,
-        )
-    z, pattern = (run_cache[name].unflatten(0, stream.shape[:2]) for name in kept)
-    return z[:, :, -1, head.head], pattern[:, :, head.head, -1]
-
-
-def react_to_votes(
-    head: Head,
-    votes: Float[Tensor, "case prompt d_model"],
-    tokens: Int[Tensor, " prompt"],
-    places: list[str],
-) -> tuple[Float[Tensor, " case"], Float[Tensor, " case"]]:
-    """Direct effect of a head on a name (above the average name) and attention to it, by vote."""
-    z, looks = with_stream(head, cache["resid_pre", head.layer][:, -1] + votes)
-    written = z @ model.blocks[head.layer].attn.W_O[head.head]
-    effects = residual_stack_to_logit_diff(written, cache, above_names(tokens))
-    to_name = torch.zeros(len(votes), device=effects.device)
-    for place in places:
-        to_name += looks[:, range(len(prompts)), prompts.positions[place]].mean(1)
-    return effects, to_name
-
-
+# %%
 final_scale = cache["ln_final.hook_scale"][:, -1]  # [prompt, 1]
-
-
-def vote_for(tokens: Int[Tensor, " prompt"], logits: float) -> Float[Tensor, "prompt d_model"]:
-    """What to add to the stream so that the logit lens shows a name higher by so many logits."""
-    u = above_names(tokens)
-    return logits * final_scale * u / u.pow(2).sum(-1, keepdim=True)
-
+votes = {who: final_scale * u / u.pow(2).sum(-1, keepdim=True) for who, u in above.items()}
 
 generator = torch.Generator().manual_seed(0)
-noise = torch.randn(20, len(prompts), all_names.shape[1], generator=generator).to(io.device)
+noise = torch.randn(20, len(prompts), model.cfg.d_model, generator=generator).to(final_scale)
+random_votes = votes["IO"].norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
 
 
-def random_votes(logits: float) -> Float[Tensor, "draw prompt d_model"]:
-    """Vectors as long as the vote for IO, with a random direction for each draw and prompt."""
-    length = vote_for(io, 1.0).norm(dim=-1, keepdim=True)
-    return logits * length * noise / noise.norm(dim=-1, keepdim=True)
+# %%
+def answer_to(
+    change: Float[Tensor, "case prompt d_model"], head: Head, direction: Tensor, places: list[str]
+) -> tuple[Float[Tensor, " case"], Float[Tensor, " case"]]:
+    """Direct effect along a direction, and attention to names, if a head's stream is changed."""
+    stream = cache["resid_pre", head.layer][:, -1] + change
+    run = last_token.attention(head.layer, stream.flatten(0, 1))
+    z = run["z"][:, -1, head.head].unflatten(0, change.shape[:2])
+    looks = run["pattern"][:, head.head, -1].unflatten(0, change.shape[:2])
+    written = z @ model.blocks[head.layer].attn.W_O[head.head]
+    effect = residual_stack_to_logit_diff(written, cache, direction)
+    at_names = [looks[:, range(len(prompts)), names_at[place]].mean(-1) for place in places]
+    return effect, sum(at_names, torch.zeros_like(effect))
 
 
 # %% [markdown]
@@ -803,47 +537,44 @@ def random_votes(logits: float) -> Float[Tensor, "draw prompt d_model"]:
 # over several draws).
 
 # %%
-most_negative = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][:3]
-tested = most_negative + ablated_heads
-tested += [part for found in reacting.values() for part in found]
-tested = sorted({part[:2] for part in tested if part.layer > 0})
-tested = [Head(layer, head, by_head[layer, head].item()) for layer, head in tested]
+negative = [head for head in top_heads(by_head, 10, smallest=True) if head.layer > 0][:3]
+candidates = {head[:2] for head in [*negative, *ablated_heads, *(part for _, part in reactions)]}
+tested = [Head(*place, by_head[place].item()) for place in sorted(candidates) if place[0] > 0]
 strength = 3.0  # logits of vote, up and down
 
 
-def slopes(head: Head) -> dict[str, tuple[float, float]]:
+def slopes(vote: Float[Tensor, "case prompt d_model"], head: Head, who: str) -> list[Tensor]:
     """Change of a head's effect on a name, and of its attention to it, for each logit of vote."""
-    found = {}
-    for who, (tokens, places) in voted.items():
-        votes = torch.stack([vote_for(tokens, strength), vote_for(tokens, -strength)])
-        reactions = react_to_votes(head, votes, tokens, places)
-        found[who] = tuple(((up - down) / (2 * strength)).item() for up, down in reactions)
-    by_chance = []
-    votes = torch.cat([random_votes(strength), random_votes(-strength)])
-    for reaction in react_to_votes(head, votes, io, ["IO"]):
-        up, down = reaction.chunk(2)
-        by_chance.append(((up - down) / (2 * strength)).pow(2).mean().sqrt().item())
-    found["random"] = tuple(by_chance)
-    return found
+    up_and_down = torch.cat([strength * vote, -strength * vote])
+    found = [values.chunk(2) for values in answer_to(up_and_down, head, above[who], places[who])]
+    return [(up - down) / (2 * strength) for up, down in found]
 
 
-slope_of = {head[:2]: slopes(head) for head in tested}
+# %%
+push, attention = pd.DataFrame(), pd.DataFrame()
+for head in tested:
+    found = {who: slopes(vote[None], head, who) for who, vote in votes.items()}
+    by_draw = slopes(random_votes, head, "IO")
+    found["random (size)"] = [slope.pow(2).mean().sqrt() for slope in by_draw]
+    for table, part in ((push, 0), (attention, 1)):
+        table[head.name] = pd.Series({who: slope[part].item() for who, slope in found.items()})
+push, attention = push.T, attention.T
+
+# %%
 imshow(
-    torch.tensor(
-        [[[slope[who][part] for who in slope] for slope in slope_of.values()] for part in (0, 1)]
-    ),
+    [push.to_numpy(), attention.to_numpy()],
     title="Vote for a name just before a head: does the head answer?",
     x="what is voted for",
     y="head",
-    x_labels=["IO", "S", "absent name", "random (size)"],
-    y_labels=[head.name for head in tested],
+    x_labels=list(push),
+    y_labels=list(push.index),
     facet_labels=[
         "its push on that name, per logit of vote",
         "its attention to that name, per logit",
     ],
     value_name="slope",
-    annotate=4 * len(tested),
-    height=330 + 30 * len(tested),
+    annotate=push.size,
+    height=330 + 30 * len(push),
 )
 
 # %% [markdown]
@@ -851,24 +582,14 @@ imshow(
 # adds to a name, as the prediction of that name is turned up or down.
 
 # %%
-steepest = sorted(
-    tested, key=lambda head: slope_of[head[:2]]["IO"][0] + slope_of[head[:2]]["S"][0]
-)[:2]
-doses = [-6.0, -3.0, 0.0, 3.0, 6.0]
-for head in steepest:
-    line(
-        {
-            who: react_to_votes(
-                head, torch.stack([vote_for(tokens, dose) for dose in doses]), tokens, places
-            )[0]
-            for who, (tokens, places) in voted.items()
-        },
-        title=f"{head.name}: what it adds to a name, against how strongly that name is predicted",
-        x="vote for the name, in logits",
-        y="logits added to it by the head",
-        x_labels=[f"{dose:+.0f}" for dose in doses],
-    )
-
+doses = torch.tensor([-6.0, -3.0, 0.0, 3.0, 6.0]).to(final_scale)
+for head in sorted(tested, key=lambda head: push["IO"][head.name] + push["S"][head.name])[:2]:
+    curves = {}
+    for who, vote in votes.items():
+        curves[who], _ = answer_to(doses[:, None, None] * vote, head, above[who], places[who])
+    title = f"{head.name}: what it adds to a name, against how strongly that name is predicted"
+    x, y = "vote for the name, in logits", "logits added to it by the head"
+    line(curves, title=title, x=x, y=y, x_labels=[f"{dose:+.0f}" for dose in doses])
 
 # %% [markdown]
 # **In the model's own handwriting.** A vote is our idea of a prediction. The other way to change what is predicted is to
@@ -879,37 +600,20 @@ for head in steepest:
 # turn as well: it follows the queries that tell it whom to look for. We say *turns round* if the sign changes and at least
 # a quarter of the size is left.)
 
-
 # %%
-def with_partner_stream(head: Head) -> tuple[float, float, float]:
-    """Effect on the logit difference, attention to IO and to S, with the partner's stream."""
-    partner = [number ^ 1 for number in range(len(prompts))]
-    z, looks = with_stream(head, cache["resid_pre", head.layer][None, partner, -1])
-    to_io, to_s = (
-        sum(looks[0].gather(1, prompts.positions[place][:, None]).mean().item() for place in places)
-        for places in (["IO"], ["S1", "S2"])
-    )
-    return effect_of(head, z[0], directions), to_io, to_s
-
-
-swapped = {head[:2]: with_partner_stream(head) for head in tested}
-print("          effect on the logit difference     attention to IO    attention to S")
-print("head      own stream   partner's             own    partner's   own    partner's")
+partner = [number ^ 1 for number in range(len(prompts))]
+table = pd.DataFrame()
 for head in tested:
-    effect, to_io, to_s = swapped[head[:2]]
-    pattern = cache["pattern", head.layer]
-    own_io, own_s = (
-        attention_to(pattern, head, places).mean() for places in (["IO"], ["S1", "S2"])
-    )
-    turns = (
-        "turns round"
-        if effect * head.value < 0 and abs(effect) > 0.25 * abs(head.value)
-        else "does not turn"
-    )
-    print(
-        f"{head.name:8} {head.value:+11.3f}   {effect:+9.3f} {turns:13} "
-        f"{own_io:.2f}   {to_io:.2f}        {own_s:.2f}   {to_s:.2f}"
-    )
+    own = cache["resid_pre", head.layer][:, -1]
+    streams = torch.stack([own, own[partner]]) - own
+    effect, to_io = answer_to(streams, head, directions, ["IO"])
+    _, to_s = answer_to(streams, head, directions, ["S1", "S2"])
+    table[head.name] = pd.Series([*effect.tolist(), *to_io.tolist(), *to_s.tolist()])
+what = ("effect", "attention to IO", "attention to S")
+table.index = [f"{one}, {whose} stream" for one in what for whose in ("own", "partner's")]
+table = table.T
+table["so it"] = [findings.turns_round(*effects) for effects in table.iloc[:, :2].to_numpy()]
+show_table(table, decimals=2)
 
 # %% [markdown]
 # Last, what a head does to a name *if* it looks at it: take its values at the positions of IO and of the second subject,
@@ -925,76 +629,33 @@ for head in tested:
 # Random vectors give a slope beyond twice their usual size about once in twenty times. With half a dozen heads, a head just
 # past that border is no discovery.
 
+# %%
+from helpers.readout import read_directions
+
+readers = read_directions(model, all_names).T  # [d_model, name]
+at = torch.stack([names_at["IO"], names_at["S2"]])  # [place, prompt]
+own = torch.searchsorted(names, answer_tokens.T.contiguous())  # which of the names stands there
+reads = pd.DataFrame()
+for head in tested:
+    values = values_of(cache, head)[range(len(prompts)), at]  # [place, prompt, d_head]
+    written = values @ model.blocks[head.layer].attn.W_O[head.head]
+    on_names = written @ readers / final_scale  # [place, prompt, name]
+    on_it = on_names.gather(-1, own[..., None])[..., 0] - on_names.mean(-1)
+    lowest = (on_names.argmin(-1) == own).float()
+    reads[head.name] = pd.Series([on_it.mean().item(), lowest.mean().item()])
 
 # %%
-def reading(head: Head) -> tuple[float, float]:
-    """What full attention to a name adds to it, and how often the name comes out lowest of all.
-
-    The first is in logits above the average name, the second a share of the prompts.
-    """
-    values = values_of(cache, head)
-    effects, lowest = [], []
-    for place, tokens in (("IO", io), ("S2", s)):
-        at = values[torch.arange(len(prompts)), prompts.positions[place]]
-        written = at @ model.blocks[head.layer].attn.W_O[head.head]
-        on_names = torch.stack(
-            [
-                residual_stack_to_logit_diff(
-                    written[None], cache, name.expand_as(written), per_prompt=True
-                )[0]
-                for name in all_names
-            ],
-            dim=1,
-        )  # [prompt, name]
-        own = torch.tensor([names.index(token) for token in tokens.tolist()], device=io.device)
-        effects.append(on_names.gather(1, own[:, None])[:, 0] - on_names.mean(1))
-        lowest.append((on_names.argmin(1) == own).float())
-    return torch.cat(effects).mean().item(), torch.cat(lowest).mean().item()
-
-
-read_by = {head[:2]: reading(head) for head in tested}
-
-
-def kind_of(head: Head) -> str:
-    """Which of the stories a head fits, by the rules above."""
-    slope, (on_what_it_reads, lowest) = slope_of[head[:2]], read_by[head[:2]]
-    present, looks = ((slope["IO"][part] + slope["S"][part]) / 2 for part in (0, 1))
-    if abs(present) < max(0.01, 2 * slope["random"][0]):
-        return "does not answer to the prediction; it " + (
-            "raises the name it looks at" if on_what_it_reads > 0 else "lowers the name it looks at"
-        )
-    if present > 0:
-        return "votes for what is predicted"
-    if slope["a name not in the prompt"][0] < present / 2:
-        return "votes against what is predicted, in the prompt or not"
-    if looks > 2 * slope["random"][1] and on_what_it_reads < 0 and lowest > 0.5:
-        return "copy suppression"
-    return "answers to names in the prompt, but not as copy suppression would"
-
-
-print(
-    "                   slope, if the name voted for is              with full attention to a name"
-)
-print(
-    "head      direct   in prompt   absent   by chance   attention   on that name   lowest of all"
-)
-for head in tested:
-    slope, (on_it, lowest) = slope_of[head[:2]], read_by[head[:2]]
-    present, looks = ((slope["IO"][i] + slope["S"][i]) / 2 for i in (0, 1))
-    absent, by_chance = slope["a name not in the prompt"][0], slope["random"][0]
-    print(
-        f"{head.name:8} {head.value:+7.3f}   {present:+9.3f}   {absent:+6.3f}   {by_chance:9.3f}   "
-        f"{looks:+9.3f}   {on_it:+12.2f}   {lowest:13.2f}"
-    )
-print()
-for kind in dict.fromkeys(kind_of(head) for head in tested):
-    say(f"{kind}: {', '.join(head.name for head in tested if kind_of(head) == kind)}")
-suppressors = [
-    head.name for head in tested if kind_of(head) == "copy suppression" and head.value < 0
-]
-contrarians = [head.name for head in tested if kind_of(head).startswith("votes against")]
-print(f"\nnegative heads that suppress copies: {', '.join(suppressors) or 'none'}")
-print(f"heads against any prediction: {', '.join(contrarians) or 'none'}")
+table = pd.DataFrame({"direct effect": {head.name: head.value for head in tested}})
+table["slope in prompt"] = (push["IO"] + push["S"]) / 2
+table["slope absent"], table["slope by chance"] = push["absent name"], push["random (size)"]
+table["slope of attention"] = (attention["IO"] + attention["S"]) / 2
+table["attention by chance"] = attention["random (size)"]
+table[["on the name it reads", "lowest of all"]] = reads.T
+table["so it"] = table.apply(findings.kind, axis="columns")
+show_table(table)
+kind_of = table["so it"].to_dict()
+negative_kinds = table["so it"][table["direct effect"] < 0].to_dict()
+say(findings.negative_heads(negative_kinds))
 
 # %% [markdown]
 # **Is it the prediction that the reacting heads miss?** Of what the ablated head wrote, only a part lies along the
@@ -1003,19 +664,15 @@ print(f"heads against any prediction: {', '.join(contrarians) or 'none'}")
 
 # %%
 along_names = torch.linalg.qr(all_names.T).Q  # orthonormal, [d_model, name]
-print("reaction, if inputs lose   all that was written   its prediction of names   the rest")
-for head, part in routes:
-    removed = removed_by(head)
+rows = []
+for head, part in reactions:
+    removed = -head_outputs[head[:2]]
     prediction = removed @ along_names @ along_names.T
-    was = cache["z", part.layer][:, -1, part.head]
-    reactions = [
-        effect_of(part, hear(part.layer, change, inputs="")["all"][:, part.head] - was, directions)
-        for change in (removed, prediction, removed - prediction)
-    ]
-    all_of_it, predicting, rest = reactions
-    which = f"{part.name}, without {head.name}"
-    print(f"{which:24}   {all_of_it:+20.3f}   {predicting:+23.3f}   {rest:+8.3f}")
-    routes[head, part]["prediction"] = reactions[1] / reactions[0] if reactions[0] else 0.0
+    lost = (removed, prediction, removed - prediction)
+    rows.append([reaction_to(change, part)["all"] for change in lost])
+columns = ["all that was written", "its prediction of names", "the rest"]
+to_parts = pd.DataFrame(rows, labels, columns).rename_axis("reaction, if inputs lose")
+show_table(to_parts, signed=True)
 
 # %% [markdown]
 # *What would have falsified it.* A negative head whose effect stays where it is while we turn the prediction round does
@@ -1043,107 +700,33 @@ for head, part in routes:
 # prompts, by `scipy.stats.bootstrap`.
 
 # %%
+from helpers.ioi_dataset import sample_ioi
+
 many = sample_ioi(model, 200, seed=0)
-batches = list(zip(many.tokens.split(25), many.answer_tokens.split(25)))
-z_names = {get_act_name("z", head.layer) for head in ablated_heads}
-ends = {head: [] for head in ablated_heads}
-for tokens, _ in batches:
-    _, kept = model.run_with_cache(
-        tokens,
-        names_filter=z_names.__contains__,
-        stop_at_layer=max(head.layer for head in ablated_heads) + 1,
-    )
-    for head in ablated_heads:
-        ends[head].append(kept["z", head.layer][:, -1, head.head])
-ends = {head: torch.cat(parts) for head, parts in ends.items()}  # [prompt, d_head]
-for prompt in many.prompts[:3]:
-    print(prompt)
-print(f"… {len(many)} prompts")
-
+layers = {head.layer for head in ablated_heads}
+z_names = [get_act_name("z", layer) for layer in layers]
+_, kept = model.run_with_cache(many.tokens, names_filter=z_names, stop_at_layer=max(layers) + 1)
+outputs = {head: kept["z", head.layer][:, -1, head.head] for head in ablated_heads}
+print("\n".join([*many.prompts[:3], f"… {len(many)} prompts"]))
 
 # %%
-def strangers(seed: int, orders: tuple[bool, ...] = (True, False)) -> list[int]:
-    """For each prompt another with neither name in common.
-
-    ``orders``: allow the same order of IO and S (True), the other (False), or both.
-    """
-    draw = random.Random(seed)
-    prompts_of_names = list(enumerate(zip(many.answers, many.order)))
-    return [
-        draw.choice(
-            [
-                j
-                for j, (other, other_order) in prompts_of_names
-                if not {*pair} & {*other} and (order == other_order) in orders
-            ]
-        )
-        for _, (pair, order) in prompts_of_names
-    ]
-
-
-resampled = strangers(seed=1)
-replacements = {
-    (head, kind): output
-    for head, z in ends.items()
-    for kind, output in {
-        "zero": torch.zeros_like(z),
-        "mean": z.mean(0).expand_as(z),
-        "resample": z[resampled],
-    }.items()
-}
-
-
-def account_for_many(replacements: dict, batches: list[tuple[Tensor, Tensor]]) -> dict:
-    """The accounts of several replacements, batch by batch."""
-    sizes = [len(tokens) for tokens, _ in batches]
-    split = {case: output[: sum(sizes)].split(sizes) for case, output in replacements.items()}
-    collected = {case: [] for case in replacements}
-    with progress_bar("accounts", len(batches)) as bar:
-        for number, (tokens, answer_tokens) in enumerate(batches):
-            ablations = [(case[0], outputs[number]) for case, outputs in split.items()]
-            for case, account in zip(split, account_for(tokens, answer_tokens, ablations)):
-                collected[case].append(account)
-            bar.update()
-    return {
-        case: Account(*(torch.cat(parts, dim=-1).cpu() for parts in zip(*found)))
-        for case, found in collected.items()
-    }
-
-
-many_accounts = account_for_many(replacements, batches)
-for account in many_accounts.values():
-    torch.testing.assert_close(account.parts, account.after - account.before, atol=1e-3, rtol=0)
-before = next(iter(many_accounts.values())).before
-
-say(
-    f"{len(many)} prompts: logit difference {mean_interval(before)}, right on"
-    f" {(before > 0).float().mean():.0%}"
-)
-
+strangers, replacements = many.strangers(seed=1), {}
+for head, z in outputs.items():  # [prompt, d_head]
+    replacements[head, "zero"] = head, torch.zeros_like(z)
+    replacements[head, "mean"] = head, z.mean(0).expand_as(z)
+    replacements[head, "resample"] = head, z[strangers]
+many_accounts = account_for(model, many.tokens, many.answer_tokens, replacements)
+before = many_accounts[top, "zero"].before
+right = (before > 0).float().mean()
+print(f"{len(many)} prompts: logit difference {mean_interval(before)}, right on {right:.0%}")
 
 # %%
-def made_up(account: Account) -> Float[Tensor, " prompt"]:
-    """Measured change less the lost direct effect: positive where some loss is made up for."""
-    return account.after - account.before - account.direct
-
-
-parts_of = {
-    "lost direct effect": lambda account: account.direct,
-    "later heads": lambda account: account.heads.sum((0, 1)),
-    "later MLPs": lambda account: account.mlps.sum(0),
-    "final scale": lambda account: account.scale,
-    "made up, in all": made_up,
-}
 kinds = ("zero", "mean", "resample")
 for head in ablated_heads:
+    parts = {kind: many_accounts[head, kind].summary for kind in kinds}
     intervals(
-        {
-            kind: mean_interval(
-                torch.stack([part(many_accounts[head, kind]) for part in parts_of.values()])
-            )
-            for kind in kinds
-        },
-        labels=list(parts_of),
+        {kind: mean_interval(torch.stack(list(parts[kind].values()))) for kind in kinds},
+        labels=list(parts["zero"]),
         title=f"Replacing {head.name} at the last position, on {len(many)} prompts",
         x="change in logit difference (95 % bootstrap interval)",
         y="",
@@ -1152,25 +735,11 @@ for head in ablated_heads:
     )
 
 # %%
+repairs = {case: repair(-of.direct, of.made_up) for case, of in many_accounts.items()}
 for head in ablated_heads:
-    print(f"{head.name:8} {'zero':>22} {'mean':>22} {'resample':>22}")
-    for name, part in parts_of.items():
-        cells = " ".join(
-            f"{mean_interval(part(many_accounts[head, kind]))!s:>22}" for kind in kinds
-        )
-        print(f"  {name:18}{cells}")
-    found = {
-        kind: repair_in_words(-many_accounts[head, kind].direct, made_up(many_accounts[head, kind]))
-        for kind in kinds
-    }
-    if len(set(found.values())) == 1:
-        print(f"  All three kinds agree: the loss is {found['zero']}.")
-    else:
-        say(
-            "  The kinds disagree. "
-            + "; ".join(f"{kind}: {word}" for kind, word in found.items())
-            + "."
-        )
+    table = pd.DataFrame({kind: many_accounts[head, kind].summary for kind in kinds})
+    show_table(table.map(mean_interval).map(str).rename_axis(f"without {head.name}"))
+    say(findings.by_kind_of_ablation(head.name, {kind: repairs[head, kind] for kind in kinds}))
 
 # %% [markdown]
 # ### A name, or a place?
@@ -1183,37 +752,24 @@ for head in ablated_heads:
 # that misses a *place* hardly reacts to a stranger of the same order, and much to one of the other.
 
 # %%
-by_order = account_for_many(
-    {
-        (head, kind): ends[head][strangers(seed, orders)]
-        for head in ablated_heads
-        for kind, seed, orders in (("same", 2, (True,)), ("other", 3, (False,)))
-    },
-    batches[:4],
-)
-order_matters, verdicts = {}, {}
-print(f"{'reaction of a head':22}   {'same order':22}   {'other order':22}   other less same")
-for head, part in routes:
-    same, other = (by_order[head, kind].heads[part.layer, part.head] for kind in ("same", "other"))
+orders = {"same": many.strangers(2, ["same"]), "other": many.strangers(3, ["other"])}
+replacements = {}
+for head, z in outputs.items():
+    for order, strangers in orders.items():
+        replacements[head, order] = head, z[strangers][:100]
+by_order = account_for(model, many.tokens[:100], many.answer_tokens[:100], replacements)
+
+# %%
+rows = []
+for head, part in reactions:
+    same, other = (by_order[head, order].heads[part[:2]] for order in orders)
     sign = other.mean().sign()
-    more, twice = mean_interval(sign * (other - same)), mean_interval(sign * (other - 2 * same))
-    order_matters[head, part] = not more.low <= 0 <= more.high
-    if more.low > 0:
-        verdict = "misses a place" if twice.low > 0 else "misses a name and a place"
-    elif mean_interval(same).low <= 0 <= mean_interval(same).high:
-        verdict = "no reaction to be seen"
-    else:
-        verdict = "misses a name" + (
-            "" if order_matters[head, part] else "; of the order, nothing is to be seen"
-        )
-    verdicts.setdefault(verdict, []).append(f"{part.name} without {head.name}")
-    texts = "   ".join(
-        f"{mean_interval(reaction)!s:22}" for reaction in (same, other, other - same)
-    )
-    print(f"{f'{part.name}, {head.name} replaced':22}   {texts}")
-print()
-for verdict, such in verdicts.items():
-    say(f"{verdict}: {', '.join(such)}")
+    more, twice = (mean_interval(sign * (other - times * same)).plain() for times in (1, 2))
+    verdict = findings.misses(same=mean_interval(same).plain(), more=more, twice=twice)
+    rows.append([*(str(mean_interval(v)) for v in (same, other, other - same)), verdict])
+columns = ["stranger of the same order", "of the other order", "other less same", "so it"]
+to_strangers = pd.DataFrame(rows, labels, columns)
+show_table(to_strangers)
 
 # %% [markdown]
 # *What it does not show.* The sentence frames are few and the prompts share them, so the intervals speak about *these*
@@ -1232,33 +788,21 @@ for verdict, such in verdicts.items():
 # nothing for heads that lower one.
 
 # %%
-many_by_head = []
-written_names = {get_act_name("z", layer) for layer in range(n_layers)} | {"ln_final.hook_scale"}
-for tokens, answer_tokens in batches:
-    _, kept = model.run_with_cache(tokens, names_filter=written_names.__contains__)
-    u = logit_diff_directions(model, answer_tokens)
-    many_by_head.append(
-        residual_stack_to_logit_diff(written_by_heads(kept), kept, u, per_prompt=True)
-    )
-many_by_head = torch.cat(many_by_head, dim=-1).reshape(n_layers, n_heads, -1).cpu()
+from helpers.accounts import head_attribution
 
-large = top_heads(many_by_head.mean(-1).abs(), 8)
-nothing = torch.zeros(*many.tokens.shape, model.cfg.d_head, device=many.tokens.device)
-without = patch_head_outputs(
-    model,
-    many.tokens,
-    [head[:2] for head in large],
-    [nothing] * len(large),
-    LogitDiff(many.answer_tokens, per_prompt=True),
-    positions=[many.tokens.shape[1] - 1],
-).cpu()
-predicted_loss = {head: many_by_head[head.layer, head.head] for head in large}
-measured_loss = {head: before - after for head, after in zip(large, without)}
+attribution = head_attribution(model, many.tokens, many.answer_tokens).mean(-1)
+large = top_heads(attribution.abs(), 8)
+nothing = torch.zeros(len(many), model.cfg.d_head, device=many.tokens.device)
+replacements = {head: (head, nothing) for head in large}
+lost = account_for(model, many.tokens, many.answer_tokens, replacements)
+losses = {
+    "predicted: direct attribution": torch.stack([-account.direct for account in lost.values()]),
+    "measured by zero ablation": torch.stack([-account.parts for account in lost.values()]),
+}
+
+# %%
 intervals(
-    {
-        "predicted: direct attribution": mean_interval(torch.stack(list(predicted_loss.values()))),
-        "measured by zero ablation": mean_interval(torch.stack(list(measured_loss.values()))),
-    },
+    {name: mean_interval(loss) for name, loss in losses.items()},
     labels=[head.name for head in large],
     title=f"What ablating a head should cost, and what it costs ({len(many)} prompts)",
     x="loss of logit difference (95 % bootstrap interval)",
@@ -1269,44 +813,22 @@ intervals(
 
 
 # %%
-def places_of(head: Head) -> str:
-    """The name a head looks at most on the eight prompts, if it looks at any (see section 2)."""
-    pattern = cache["pattern", head.layer]
-    looks = {p: attention_to(pattern, head, [p]).mean().item() for p in ("IO", "S1", "S2")}
-    most = max(looks, key=looks.get)
-    return most if looks[most] > 2 * even_share else "no name"
+def looked_at(head: Head) -> str:
+    """The name that a head looks at on the eight prompts, if it looks at any (see section 2)."""
+    attention = {name: values[head[:2]].item() for name, values in looks_at.items()}
+    return findings.looked_at(attention, even=even_share)
 
 
-outcome = {}
-print(
-    f"head      looks at   {'predicted loss':20}   {'measured loss':20}   {'made up':20}    share"
-)
-for head in large:
-    loss, repair = predicted_loss[head], predicted_loss[head] - measured_loss[head]
-    outcome[head] = repair_in_words(loss, repair)
-    print(
-        f"{head.name:8}  {places_of(head):8}   {mean_interval(loss)!s:20}   "
-        f"{mean_interval(measured_loss[head])!s:20}   {mean_interval(repair)!s:20}   "
-        f"{repair.mean() / loss.mean():+6.2f}"
-    )
-print()
-for words in dict.fromkeys(outcome.values()):
-    listed = [f"{h.name} (looks at {places_of(h)})" for h in large if outcome[h] == words]
-    say(f"{words}: {', '.join(listed) or 'none'}")
-repaired = [h for h in large if outcome[h].startswith("made up for")]
-others = [h for h in large if h not in repaired]
-if repaired and others and all(places_of(h) == "IO" for h in repaired):
-    if all(places_of(h) != "IO" for h in others):
-        print("Exactly the heads that look at IO are made up for.")
-    else:
-        say(
-            "All heads that are made up for look at IO, but not all heads that look at IO are made"
-            " up for."
-        )
-if repaired and "about what was predicted" in outcome.values():
-    print(
-        "So self-repair is not a property of the model as such: it depends on which head is lost."
-    )
+rows = []
+for head, account in lost.items():
+    loss, made_up = -account.direct, account.made_up
+    cells = [str(mean_interval(values)) for values in (loss, -account.parts, made_up)]
+    cells.append((made_up.mean() / loss.mean()).item())
+    rows.append([looked_at(head), *cells, repair(loss, made_up)])
+columns = ["looks at", "predicted loss", "measured loss", "made up", "share", "so it is"]
+table = pd.DataFrame(rows, [head.name for head in large], columns)
+show_table(table, decimals=2, signed=True)
+say(findings.who_is_repaired(table["so it is"].to_dict(), table["looks at"].to_dict()))
 
 # %% [markdown]
 # *What it does not show.* Heads of small effect, and heads ablated together. A share is a ratio: for a head that hardly
@@ -1319,112 +841,54 @@ if repaired and "about what was predicted" in outcome.values():
 
 # %%
 for head in ablated_heads:
-    account = many_accounts[head, "zero"]
-    in_words = repair_in_words(-account.direct, made_up(account))
+    groups = many_accounts[head, "zero"].groups
+    changes = {name: mean_interval(change).plain() for name, change in groups.items()}
     say(
-        f"Losing {head.name} (looks at {places_of(head)}): direct loss"
-        f" {mean_interval(-account.direct)}, made up for {mean_interval(made_up(account))}. So the"
-        f" loss is {in_words}."
+        findings.answer(f"{head.name} (looks at {looked_at(head)})", repairs[head, "zero"], changes)
     )
-    contributions = {
-        name: parts_of[name](account).mean().item()
-        for name in ("later heads", "later MLPs", "final scale")
-    }
-    say("  " + ", ".join(f"{name} {value:+.2f}" for name, value in contributions.items()) + ".")
-    against = [name for name in contributions if mean_interval(parts_of[name](account)).high < 0]
-    helping = [name for name in contributions if mean_interval(parts_of[name](account)).low > 0]
-    if helping and against and in_words == "about what was predicted":
-        say(
-            f"  It looks as if little happened, but {' and '.join(helping)} give, and"
-            f" {' and '.join(against)} take away."
-        )
-    for part in reacting[head]:
-        change = mean_interval(account.heads[part.layer, part.head])
-        say(f"  {part.name} changes by {change}, told {route_of(head, part)}; {kind_of(part)}.")
-    if not reacting[head]:
-        print("  No later head changes by more than a trace.")
+
+# %%
+changes = [many_accounts[head, "zero"].heads[part[:2]] for head, part in reactions]
+table = pd.DataFrame(index=labels)
+table[f"change on {len(many)} prompts"] = [str(mean_interval(change)) for change in changes]
+table["it"] = [kind_of[part.name] for _, part in reactions]
+show_table(table)
+of_whole = routes["by way of others"].abs() / [abs(part.value) for _, part in reactions]
+together = int((of_whole > 0.5).sum())
+say(findings.told_by(directly=len(reactions) - together, by_way_of_others=together))
 
 # %% [markdown]
 # ### Why does a negative head matter less?
 
 # %%
 less = [
-    (head, part)
-    for head in ablated_heads
-    for part in reacting[head]
-    if by_head[part.layer, part.head] < -abs(clean) / 100 and part.value > 0
+    (head, part, falls, order, to_parts.iloc[row, 1] / to_parts.iloc[row, 0])
+    for row, ((head, part), falls, order) in enumerate(zip(reactions, worth, to_strangers["so it"]))
+    if by_head[part[:2]] < -abs(clean) / 100 and part.value > 0
 ]
-for head, part in less:
-    was = by_head[part.layer, part.head].item()
-    say(
-        f"{part.name} without {head.name}: {was:+.3f} -> {was + part.value:+.3f}, told"
-        f" {route_of(head, part)}."
-    )
-    if kind_of(part) == "copy suppression":
-        looks = [
-            attention_to(c["pattern", part.layer], part, ["IO"]).mean()
-            for c in (cache, ablated_runs[head][1])
-        ]
-        say(
-            "  It is a copy suppressor: it looks for names that are predicted and lowers the one"
-            f" it finds. Its attention to IO goes from {looks[0]:.2f} to {looks[1]:.2f}."
-        )
-    elif kind_of(part).startswith("votes against"):
-        say(
-            "  It opposes whatever is predicted, in the prompt or not; less is predicted, so there"
-            " is less to oppose."
-        )
-    else:
-        say(f"  Why is not settled here: it {kind_of(part)}.")
-    say(
-        f"  Held still, it would leave the logit difference {worth[head, part.name]:+.2f} lower;"
-        f" all that reacts is worth {measured[head] - clean + head.value:+.2f} on these prompts."
-    )
-    if abs(routes[head, part]["prediction"]) < 0.5:
-        say(
-            f"  But of what it hears directly, only {routes[head, part]['prediction']:.0%} is"
-            f" {head.name}'s prediction of names as the output reads it."
-        )
-        if not order_matters[head, part]:
-            say(
-                "  Nor is it to be seen that the order matters in which a stranger names them: the"
-                " rest is no mere place."
-            )
-if not less:
-    print("In this model no negative head matters less after these ablations.")
-together = [r for r in routes if abs(routes[r]["by way of others"]) > 0.5 * abs(r[1].value)]
-direct_routes = len(routes) - len(together)
-say(
-    f"\nOf {len(routes)} reactions of a head, {direct_routes} are mostly told by the ablated head"
-    f" directly, {len(together)} mostly by way of others."
-)
+for head, part, falls, order, predicted in less:
+    both_runs = (cache, ablated_runs[head])
+    to_io = [attention_between(run, end, names_at["IO"])[part[:2]].item() for run in both_runs]
+    say(findings.why_it_matters_less(part.name, head.name, what=kind_of[part.name], io=to_io))
+    say(findings.what_else_it_hears(part.name, head.name, prediction=predicted, order=order))
+    print(f"Held still, it would leave the logit difference {falls:.2f} lower.\n")
 
 # %% [markdown]
 # ### Against the story of GPT-2 small
 
 # %%
-top_account = many_accounts[top, "zero"]
-top_share = (made_up(top_account).mean() / -top_account.direct.mean()).item()
-published_share = 1 - (published_clean - published_ablated) / published_direct
+account = many_accounts[top, "zero"]
+share = (account.made_up.mean() / -account.direct.mean()).item()
+is_made_up = share > 0.5 and repairs[top, "zero"] == findings.MADE_UP
+suppressors = [name for name, kind in negative_kinds.items() if kind == findings.COPY_SUPPRESSION]
 agreements = {
-    "the largest writer is a name mover": (name_mover == top, True),
-    "its loss is mostly made up for": (
-        top_share > 0.5
-        and repair_in_words(-top_account.direct, made_up(top_account)).startswith("made up"),
-        published_share > 0.5,
-    ),
-    "a negative head matters less": (bool(less), True),
-    "some negative head suppresses copies": (bool(suppressors), True),
+    "the largest writer is a name mover": (top.name == name_mover, True),
+    "its loss is mostly made up for": (is_made_up, published_share > 0.5),
+    "a negative head matters less (Wang et al., 2022)": (bool(less), True),
+    "some negative head suppresses copies (McDougall et al., 2023)": (bool(suppressors), True),
 }
-show_table(
-    beside_published(
-        {what: tuple("yes" if a else "no" for a in pair) for what, pair in agreements.items()},
-        model.cfg.model_name,
-    )
-)
-print("(The last two of GPT-2 small: Wang et al., 2022, and McDougall et al., 2023.)")
-differing = [what for what, (ours, theirs) in agreements.items() if ours != theirs]
-say("Contradicts the GPT-2 story: " + ("; ".join(differing) or "nothing in this table") + ".")
+show_table(beside_published(agreements, model.cfg.model_name))
+say(findings.against_the_story(agreements))
 
 # %% [markdown]
 # ## 9. What remains open
@@ -1434,8 +898,8 @@ say("Contradicts the GPT-2 story: " + ("; ".join(differing) or "nothing in this 
 # - **What else a suppressor reads.** Suppression was tested with unembedding vectors, and section 5 took the ablated
 #   head's output apart along them. Where the rest weighs as much as the prediction, the head reads something that we
 #   have not named.
-# - **More than one at a time.** Two heads that stand in for each other show only when both are gone. Ablating pairs is a
-#   loop around `account_for`.
+# - **More than one at a time.** Two heads that stand in for each other show only when both are gone. Ablating pairs is
+#   the loop of section 2 with two hooks.
 # - **Why a model would do this.** A suppressor lowers the loss on text in which a word just seen does not come again.
 #   That is a claim about training text, and needs that text.
 
@@ -1458,8 +922,8 @@ say("Contradicts the GPT-2 story: " + ("; ".join(differing) or "nothing in this 
 #
 # <details><summary>3. Vote for a word that is no name, and that is in the prompt. Does a copy suppressor push it down?</summary>
 #
-# Replace `above_names` by the unembedding of, say, `" shops"` less the names' average, and give its position as the
-# place. If the head suppresses copies in general, it should answer; if it only deals in names, not.
+# Put the unembedding of, say, `" shops"` less the names' average into `above`, and its position into `names_at` and
+# `places`. If the head suppresses copies in general, it should answer; if it only deals in names, not.
 #
 # </details>
 #

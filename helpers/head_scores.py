@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities import get_act_name
 
 from helpers.precision import in_float
 
@@ -163,8 +164,16 @@ def attention_between(
 
     Raises:
         ValueError: if there is not one position of either kind for each prompt of the run.
+        NotImplementedError: if the cache has no attention pattern of some layer.
     """
-    model = cache.model
+    layers = range(cache.model.cfg.n_layers)
+    missing = [str(layer) for layer in layers if get_act_name("pattern", layer) not in cache]
+    if missing:
+        raise NotImplementedError(
+            f"The cache holds no attention pattern of layer {', '.join(missing)}: keep hook_pattern of "
+            f"all layers in it, and choose a model with attention in all of them (this is "
+            f"{cache.model.cfg.model_name})."
+        )
     batch = cache["pattern", 0].shape[0]
     if not (destinations.shape == sources.shape == (batch,)):
         raise ValueError(
@@ -172,6 +181,6 @@ def attention_between(
             f"{tuple(destinations.shape)} and {tuple(sources.shape)}."
         )
     rows = torch.arange(batch)
-    patterns = (cache["pattern", layer] for layer in range(model.cfg.n_layers))
+    patterns = (cache["pattern", layer] for layer in layers)
     chosen = [pattern[rows, :, destinations.cpu(), sources.cpu()] for pattern in patterns]
     return torch.stack([in_float(attention).mean(0) for attention in chosen])

@@ -45,9 +45,11 @@ def head_table(
         columns: name of a column to one value for every head of the model.
 
     Raises:
-        IndexError: if a head is not in a matrix.
+        IndexError: if a head is not in a matrix; heads count from zero.
     """
     places = [(int(head[0]), int(head[1])) for head in heads]
+    if any(min(place) < 0 for place in places):
+        raise IndexError(f"Layers and heads count from zero; got {min(places)}.")
     data = {name: [values[place].item() for place in places] for name, values in columns.items()}
     names = [f"L{layer}H{head}" for layer, head in places]
     return pd.DataFrame(data, index=pd.Index(names, name="head"))

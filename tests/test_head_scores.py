@@ -112,3 +112,8 @@ def test_attention_between_positions_of_each_prompt(build):
             assert ours[layer, head].item() == pytest.approx((sum(each) / 2).item(), abs=1e-6)
     with pytest.raises(ValueError, match="each of the 2 prompts"):
         attention_between(cache, torch.tensor([5]), torch.tensor([1, 2]))
+    _, some = model.run_with_cache(
+        tokens, names_filter=lambda name: "pattern" in name and ".1." not in name
+    )
+    with pytest.raises(NotImplementedError, match="no attention pattern of layer 1"):
+        attention_between(some, torch.tensor([5, 3]), torch.tensor([1, 2]))

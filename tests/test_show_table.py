@@ -67,8 +67,9 @@ def test_heads_with_their_values():
     assert table.index.name == "head"
     assert table["written"].tolist() == [5.0, 1.0]
     assert table["restored"].tolist() == [-5.0, -1.0]
-    with pytest.raises(IndexError):
-        head_table([(2, 0)], {"written": values})
+    for nowhere in [(2, 0), (-1, 0), (0, -1)]:
+        with pytest.raises(IndexError):
+            head_table([nowhere], {"written": values})
 
 
 def test_paths_by_name():

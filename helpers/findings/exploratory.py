@@ -84,6 +84,8 @@ def known_kind(scores: Mapping[str, float]) -> str:
 
 def way_of_acting(effects: Mapping[str, float]) -> str:
     """Whether what a head "restores" is what it "writes directly"; shares of the logit difference."""
+    if not effects["restores"]:
+        return "does nothing by itself"
     if effects["writes directly"] / effects["restores"] > 0.5:
         return "mostly writes the answer itself"
     return "mostly acts through later parts"
@@ -108,9 +110,11 @@ def early_mlps(restored: Sequence[float]) -> str:
 def matters_for(restored: Mapping[str, float]) -> str:
     """Which part of a head accounts for its effect, by what "values" and "pattern" restore alone.
 
-    Both, if the smaller is more than half of the larger.
+    Both, if the smaller is more than half of the larger; neither, if they restore nothing.
     """
     values, pattern = abs(restored["values"]), abs(restored["pattern"])
+    if not (values or pattern):
+        return "neither"
     if min(values, pattern) > 0.5 * max(values, pattern):
         return "both"
     return "what it reads" if values > pattern else "where it looks"

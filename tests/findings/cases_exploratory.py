@@ -6,11 +6,8 @@ has one.
 
 from __future__ import annotations
 
-import pytest
-
 from helpers.findings import exploratory as say
 from helpers.reference import published_heatmap, published_line, published_value
-from tests.findings.reach import unreached
 
 GPT2 = published_value("logit_diff_per_prompt")
 EVEN = 1 / 15
@@ -134,31 +131,11 @@ CASES = [
         ["neither"],
         ["GPT-2"],
     ),
+    (lambda: mover(), [say.NAME_MOVER], ["S2"]),
+    (lambda: mover(IO=0.13, S1=0.13), ["no name in particular", "raises the right"], ["most at"]),
+    (lambda: mover(S2=0.624, right=-0.268, wrong=-2.5), ["most at S2", "lowers the wrong"], ["right"]),
+    (lambda: mover(IO=0.05, S1=0.5, right=0.1), ["most at S1", "raises the wrong"], ["right"]),
+    (lambda: mover(right=-0.981, wrong=-0.492), ["most at IO", "lowers the right"], ["wrong"]),
+    (lambda: acting(0.0, 0.0), ["does nothing"], ["writes", "through"]),
+    (lambda: say.matters_for({"values": 0.0, "pattern": 0.0}), ["neither"], ["both"]),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize("case", range(len(CASES)))
-def test_the_sentence_is_true_of_its_numbers(case):
-    sentence, wanted, unwanted = CASES[case]
-    said = sentence()
-    assert all(part in said for part in wanted), said
-    assert not any(part in said for part in unwanted), said
-
-
-@pytest.mark.parametrize(
-    ("changes", "where", "what"),
-    [
-        ({}, "looks most at IO", "raises the right name"),
-        ({"IO": 0.13, "S1": 0.13}, "looks at no name in particular", "raises the right name"),
-        ({"S2": 0.624, "right": -0.268, "wrong": -2.5}, "looks most at S2", "lowers the wrong name"),
-        ({"IO": 0.05, "S1": 0.5, "right": 0.1}, "looks most at S1", "raises the wrong name"),
-        ({"right": -0.981, "wrong": -0.492}, "looks most at IO", "lowers the right name"),
-    ],
-)
-def test_where_a_head_looks_and_what_it_moves(changes, where, what):
-    assert mover(**changes) == f"{where} and mostly {what}"
-    assert (mover(**changes) == say.NAME_MOVER) == (changes == {})
-
-
-def test_every_line_is_reached():
-    assert unreached(say, lambda: [mover(), *(sentence() for sentence, _, _ in CASES)]) == []
