@@ -242,28 +242,11 @@ show_table(pd.DataFrame({"logit difference": means}).map(str))
 # averaged, so that an interval can be made.
 
 # %%
-from helpers.logit_diff import logit_diff_directions, residual_stack_to_logit_diff
+from helpers.accounts import head_attribution
 
-
-def head_attribution(
-    tokens: Int[Tensor, "prompt pos"], answer_tokens: Int[Tensor, "prompt 2"]
-) -> Float[Tensor, "layer head prompt"]:
-    """What each head adds to each prompt's logit difference."""
-    values = []
-    for rows, answers in zip(tokens.split(26), answer_tokens.split(26)):
-        _, cache = model.run_with_cache(
-            rows, names_filter=lambda name: name.endswith("hook_z") or name == "ln_final.hook_scale"
-        )
-        stack = cache.stack_head_results(layer=-1, pos_slice=-1)
-        directions = logit_diff_directions(model, answers)
-        values.append(residual_stack_to_logit_diff(stack, cache, directions, per_prompt=True))
-    return torch.cat(values, dim=-1).unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
-
-
-# %%
-eight_attribution = head_attribution(eight.tokens, eight.answer_tokens)
+attribution = head_attribution(model, sample.tokens, sample.answer_tokens).to(diffs)
+eight_attribution = head_attribution(model, eight.tokens, eight.answer_tokens).to(diffs)
 eight_attribution = eight_attribution.mean(-1) / eight_diffs.mean()
-attribution = head_attribution(sample.tokens, sample.answer_tokens)
 attribution_share = mean_interval(attribution, relative_to=diffs)
 title = "Direct attribution of every head on eight prompts and on the sample (dotted: the same)"
 x, y = (f"share of the logit difference, {prompts}" for prompts in ("eight prompts", "sample"))
@@ -648,7 +631,7 @@ say(findings.misses(by_prompt=by_prompt, on_average=on_average))
 # the class is *not needed* if the interval lies within that tenth on both sides, and else *uncertain*.
 
 # %%
-direct = head_attribution(screening.tokens, screening.answer_tokens)  # [layer, head, prompt]
+direct = head_attribution(model, screening.tokens, screening.answer_tokens).to(diffs)
 wanted = {f"blocks.{node.layer}.attn.hook_pattern" for node in circuit}
 _, patterns = model.run_with_cache(screening.tokens, names_filter=wanted.__contains__)
 

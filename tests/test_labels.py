@@ -233,7 +233,7 @@ def test_labels_stand_where_they_were_put_and_count_as_ever():
     assert list(fig.layout.xaxis.tickvals) == [0, 1], "by place: equal labels are two columns"
     assert [drawn(text) for text in fig.layout.yaxis.ticktext] == [D, E]
     assert drawn(fig.layout.title.text) == A
-    assert drawn(fig.layout.coloraxis.colorbar.title.text) == D
+    assert drawn(fig.layout.coloraxis.colorbar.title.text) == f"\N{NO-BREAK SPACE}\n{D}"
     assert drawn(fig.data[0].customdata[1][0]) == f"{E}, {A}"
     plain = imshow(GRID, title="t", x="x", y="y", x_labels=["abc", "abc"])
     assert fig.layout.xaxis.tickangle == plain.layout.xaxis.tickangle == 0, "measured as it is drawn"

@@ -57,7 +57,7 @@ def test_imshow_labels_everything():
     assert fig.layout.title.text == "a title"
     assert (fig.layout.xaxis.title.text, fig.layout.yaxis.title.text) == ("columns", "rows")
     assert fig.layout.xaxis.ticktext == ("a", "b", "c")
-    assert fig.layout.coloraxis.colorbar.title.text == "effect"
+    assert fig.layout.coloraxis.colorbar.title.text == "&nbsp;<br>effect", "off the numbers"
     assert fig.data[0].customdata[1][2] == "v, c"
     assert fig.layout.paper_bgcolor == "white"
 
@@ -129,6 +129,7 @@ def test_values_on_cells_are_written_as_finely_as_they_are(values, texts):
         (["L0", "L10", "L29"], 1, 0, None),
         ([f"L{i}" for i in range(30)], 1, -60, 13),
         ([f"H{i}" for i in range(12)], 3, -60, 13),  # short, but side by side they would touch
+        ([f"H{i}" for i in range(9)], 4, -60, 13),  # as wide as their room
         ([f"token {i}" for i in range(19)], 3, -60, 11),
     ],
 )
@@ -407,3 +408,10 @@ def test_facets_by_name_are_those_with_labels():
         head_map(facets, title="t", facet_labels=["a", "b"])
     with pytest.raises(ValueError, match="b"):
         head_map({"a": facets["a"], "b": torch.ones(3)}, title="t")
+
+
+@pytest.mark.parametrize(("count", "titled"), [(1, [1]), (2, [1, 2]), (3, [2]), (4, [2, 3]), (5, [3])])
+def test_facets_share_the_title_of_their_axis(count, titled):
+    fig = image(values=torch.ones(count, 2, 2))
+    axes = {n: fig.layout["xaxis" + str(n if n > 1 else "")] for n in range(1, count + 1)}
+    assert [n for n, axis in axes.items() if axis.title.text] == titled

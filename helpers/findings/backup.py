@@ -5,6 +5,7 @@ Intervals are (value, low, high), in logits; a change is seen if its interval le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from helpers.wording import enumerated
@@ -238,9 +239,12 @@ def what_else_it_hears(head: str, lost: str, *, prediction: float, order: str) -
     """Whether the lost head's prediction is most of what a reacting head hears directly.
 
     Args:
-        prediction: the reaction to that part alone, as a share of the reaction to all.
+        prediction: the reaction to that part alone, as a share of the reaction to all; not a finite
+            number where there is none to all.
         order: what the head :func:`misses`.
     """
+    if not math.isfinite(prediction):
+        return f"{head} hears nothing of {lost} directly."
     if abs(prediction) >= 0.5:
         return f"What {head} hears directly is mostly {lost}'s prediction of names ({prediction:.0%})."
     said = (

@@ -47,9 +47,7 @@ def to_mathml(latex: str, block: bool) -> str | None:
         return _by_latex2mathml(latex, block)
     try:
         return str(tex2mathml(latex.replace(r"\bm{", r"\boldsymbol{"), as_block=block))
-    except (
-        Exception
-    ):  # an error of its own at commands it does not know, any at arguments without braces
+    except Exception:  # its own at commands it does not know, any at arguments without braces
         return _by_latex2mathml(latex, block)
 
 

@@ -51,7 +51,7 @@ def finish(fig: ShownFigure, title: str, height: int, room_above: int = 80) -> S
 def tick_texts(labels: Sequence[str], room: float = PLOT_WIDTH) -> dict[str, Any]:
     """Labels side by side in a room of pixels: flat where they fit, else steep, and small if dense."""
     pitch = room / len(labels)
-    if LETTER * FONT * max(map(len, labels)) <= pitch:
+    if LETTER * FONT * (max(map(len, labels)) + 0.5) <= pitch:  # with a gap to the next
         return {"tickangle": 0}
     size = int(0.87 * pitch) + 1  # steep lines of text are as far apart as sin 60°
     return {"tickangle": -60, "tickfont": {"size": min(FONT, max(SMALLEST_FONT, size))}}

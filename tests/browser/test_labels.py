@@ -90,8 +90,8 @@ def test_ticks_and_titles(page):
         assert texts(".gtitle") == [some[0]]
         assert texts(".xtitle") == [some[-1]]
         assert texts(".ytitle") == [some[1]]
-        # On a colour bar Plotly leaves out spaces at the ends.
-        assert texts(".cbtitle text") == [some[2].strip()]
+        # An empty line first; and on a colour bar Plotly leaves out spaces at the end.
+        assert texts(".cbtitle text") == ["\N{NO-BREAK SPACE}" + some[2].rstrip()]
 
 
 @pytest.mark.parametrize("token", TOKENS)

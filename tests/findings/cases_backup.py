@@ -244,6 +244,7 @@ CASES = [
     (lambda: less(say.COPY_SUPPRESSION), ["L24H4 without L23H0", "from 0.57 to 0.40"], ["settled"]),
     (lambda: less(say.AGAINST_ANY), ["opposes whatever"], ["settled", "IO"]),
     (lambda: less("votes for what is predicted"), ["not settled", "It votes for"], ["opposes"]),
+    (lambda: hears(float("nan"), say.NO_ORDER), ["hears nothing of L9H9"], ["nan", "%"]),
     (lambda: hears(0.22, say.NO_ORDER), ["only 22%", "no mere place"], ["mostly"]),
     (lambda: hears(0.22, "misses a name"), ["only 22%"], ["mostly", "place"]),
     (lambda: hears(0.22, "misses a name and a place"), ["only 22%", "may be a place"], ["no mere"]),
