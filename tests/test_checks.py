@@ -19,6 +19,7 @@ from nbformat.v4 import (
 )
 
 from helpers.figure_json import PLOTLY
+from helpers.notebooks.alike import check_alike
 from helpers.notebooks.checks import check_folder, check_paths, read_settings
 from helpers.notebooks.hygiene import (
     MAX_BYTES,
@@ -458,6 +459,60 @@ def test_accepts_links(link: str, rules: LinkRules) -> None:
 )
 def test_refuses_links(link: str, fault: str, rules: LinkRules) -> None:
     assert fault in (link_fault(link, rules.root / "demos", set(), rules) or "")
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("Made_Demo.ipynb#2-the-metric", None),
+        ("Made_Demo.ipynb#2-The-Metric", None),
+        ("Made_Demo.ipynb#3-the-metric", "there is no such heading in Made_Demo.ipynb"),
+        ("Made_Demo.ipynb#a-comment", "there is no such heading"),
+        ("gpt2/Made_Demo.ipynb#2-the-metric", None),
+        ("gpt2/Made_Demo.ipynb#gone", "there is no such heading"),
+        ("../README.md#how-to-%C3%BCse", None),
+        ("../README.md#how-to-lose", "there is no such heading in README.md"),
+        ("../README.md", None),
+        ("Made_Demo.py#L3", None),
+        ("../Makefile#L3", None),
+    ],
+)
+def test_a_link_into_another_page_names_a_heading_of_it(
+    link: str, fault: str | None, rules: LinkRules
+) -> None:
+    demos = rules.root / "demos"
+    script = "# %% [markdown]\n# ## 2. The metric\n\n# %%\n# a comment\n"
+    (demos / "Made_Demo.py").write_text(script)
+    (rules.root / "README.md").write_text("# Read me\n\n## How to üse\n")
+    (rules.root / "Makefile").write_text("all:\n")
+    found = link_fault(link, demos, set(), rules)
+    assert found == fault or (fault and fault in str(found))
+
+
+def test_a_heading_that_was_renamed_is_not_remembered(rules: LinkRules) -> None:
+    page = rules.root / "README.md"
+    for heading, fault in (("One", None), ("Two", "no such heading"), ("One", None)):
+        page.write_text(f"# {heading}\n")
+        found = link_fault("../README.md#one", rules.root / "demos", set(), rules)
+        assert found == fault or (fault and fault in str(found))
+
+
+# --- what is meant to be alike --------------------------------------------------------------------
+
+
+def test_demos_are_set_up_alike() -> None:
+    def notebook(text: str, code: str) -> NotebookNode:
+        cells = [new_markdown_cell("# Title"), new_markdown_cell(text), new_code_cell(code)]
+        return new_notebook(cells=[*cells, new_code_cell("its own")])
+
+    same = {name: notebook("## 1. Setup", "import sys") for name in "abc"}
+    assert check_alike({}) == []
+    assert check_alike(same) == []
+    for text, code in (("## 1. Set up", "import sys"), ("## 1. Setup", "import os")):
+        (problem,) = check_alike({"odd": notebook(text, code), **same})
+        assert (problem.file, "not that of a" in problem.what) == ("odd", True)
+    (problem,) = check_alike({**same, "bare": new_notebook(cells=[new_markdown_cell("# Title")])})
+    assert problem.file == "bare"
 
 
 # --- folders and the command ----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from helpers.notebooks.alike import check_alike
 from helpers.notebooks.cells import cell_lengths, check_lengths
 from helpers.notebooks.hygiene import (
     check_figures,
@@ -191,6 +192,7 @@ def check_folder(folder: Path, settings: Settings, names: Iterable[str]) -> list
     for group in [notebooks, *_siblings(renderings).values()]:
         parsed = {_name(path): notebook for path, notebook in _readable(group).items()}
         problems += check_same_weights(parsed)
+        problems += check_alike(parsed)
     for source in sorted(folder.glob("*.py")):
         if not source.with_suffix(".ipynb").is_file():
             problems.append(Problem(source.name, "no paired notebook", "Run `make render`"))

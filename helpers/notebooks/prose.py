@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import jupytext
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -144,22 +146,43 @@ def _web_fault(link: str, host: str, rules: LinkRules) -> str | None:
     return None
 
 
-def _file_fault(path: str, folder: Path, rules: LinkRules) -> str | None:
+def _file_fault(path: str, fragment: str, folder: Path, rules: LinkRules) -> str | None:
     target = Path(os.path.abspath(folder / unquote(path)))
     if path.startswith("/") or not target.is_relative_to(os.path.abspath(rules.root)):
         return "it leaves this repository"
-    return None if _exists(target) else "there is no such file"
+    if not _exists(target):
+        return "there is no such file"
+    page = target if target.suffix == ".md" else _script_of(target)
+    if page is None or not fragment:
+        return None
+    known = anchors(_markdown(page, page.stat().st_mtime_ns))
+    return None if unquote(fragment).lower() in known else f"there is no such heading in {target.name}"
+
+
+def _script_of(target: Path) -> Path | None:
+    """A notebook's script, beside it or, for another model's notebook, in the folder above."""
+    if target.suffix != ".ipynb":
+        return None
+    beside, above = (folder / f"{target.stem}.py" for folder in target.parents[:2])
+    return next((path for path in (beside, above) if path.is_file()), None)
+
+
+@cache
+def _markdown(page: Path, changed_at: int) -> str:
+    """A page's Markdown: all of it, or that of a script's cells. It is read again once it changed."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    cells = jupytext.reads(text, fmt="py:percent").cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
 def _exists(target: Path) -> bool:
     """A notebook counts once its script is there, so that demos which link to each other can be made.
 
-    That it is missing is found, and said, by the check of the folder. Another model's notebook stands
-    in a folder beside the script.
+    That it is missing is found, and said, by the check of the folder.
     """
-    script = Path(f"{target.stem}.py")
-    scripts = (target.parent / script, target.parent.parent / script)
-    return target.exists() or (target.suffix == ".ipynb" and any(path.is_file() for path in scripts))
+    return target.exists() or _script_of(target) is not None
 
 
 def link_fault(link: str, folder: Path, known: set[str], rules: LinkRules) -> str | None:
@@ -173,7 +196,7 @@ def link_fault(link: str, folder: Path, known: set[str], rules: LinkRules) -> st
     if parts.scheme or parts.netloc:
         return "it is neither relative nor https"
     if parts.path:
-        return _file_fault(parts.path, folder, rules)
+        return _file_fault(parts.path, parts.fragment, folder, rules)
     return None if unquote(parts.fragment).lower() in known else "there is no such heading"
 
 
