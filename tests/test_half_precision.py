@@ -407,7 +407,13 @@ def test_of_tensors(name, dtype):
     assert max(map(off, ours, exact)) <= EXACT
 
 
-@pytest.mark.parametrize("dtype", ROUNDING)
+# In `make quick` in the precision that most models come in.
+PRECISIONS = [
+    pytest.param(dtype, marks=[] if dtype == torch.bfloat16 else pytest.mark.slow) for dtype in ROUNDING
+]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("name", {**OF_MODELS, **AS_THE_MODEL_HOLDS})
 def test_of_models(name, kind, dtype):

@@ -211,14 +211,9 @@ def check_size(name: str, size: int) -> list[Problem]:
     return [Problem(name, what, "Round the data, make the pictures smaller")]
 
 
-def parse_notebook(text: str) -> NotebookNode:
-    """The notebook as it stands in its file: nothing repaired, as nbformat.read would.
+def read_notebook(path: Path) -> NotebookNode:
+    """The notebook as it stands in its file: nothing repaired, and nothing refused but what is no JSON.
 
     Raises json.JSONDecodeError if it is no JSON.
     """
-    return nbformat.v4.reads(text)
-
-
-def read_notebook(path: Path) -> NotebookNode:
-    """As :func:`parse_notebook`, from the file."""
-    return parse_notebook(path.read_text(encoding="utf-8"))
+    return nbformat.v4.reads(path.read_text(encoding="utf-8"))
