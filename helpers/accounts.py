@@ -33,7 +33,8 @@ class Account(NamedTuple):
     """A change of the logit difference by part and prompt, which add up to it.
 
     Attributes:
-        before, after: the logit difference, which are no parts.
+        before: the logit difference of the clean run, which is no part.
+        after: that of the changed run, which is none either.
         direct: what the changed head itself writes differently.
         scale: what the change of the final norm's scale does to the stream of the changed run.
         heads: what every head writes differently; 0 for the changed head.
@@ -68,7 +69,7 @@ class Account(NamedTuple):
 
     @property
     def made_up(self) -> Float[Tensor, " prompt"]:
-        """The change less the head's own: after an ablation, what is made up for of its loss."""
+        """The change less the head's own; after an ablation, what is made up for of its loss."""
         return self.after - self.before - self.direct
 
 

@@ -35,7 +35,9 @@ class IOIWords:
     Attributes:
         frames: sentences with ``{first}`` and ``{second}`` for the two names, ``{subject}`` for the
             repeated one, ``{place}`` and ``{object}``, each once, and each after a space.
-        names, places, objects: without their leading space.
+        names: without their leading space.
+        places: likewise.
+        objects: likewise.
     """
 
     frames: tuple[str, ...]
@@ -174,12 +176,12 @@ class IOISample:
 
     @property
     def third_name(self) -> Int[Tensor, "batch pos"]:
-        """A third name stands where the subject was repeated: A, B, C, and no name is the answer."""
+        """A third name stands where the subject was repeated (A, B, C), and no name is the answer."""
         return self._with_names(S2=self.other_tokens[:, 0])
 
     @property
     def random_names(self) -> Int[Tensor, "batch pos"]:
-        """Three names that are not the prompt's at all three places: the paper's ABC distribution."""
+        """Three names that are not the prompt's at all three places, the paper's ABC distribution."""
         first, second, third = self.other_tokens.unbind(1)
         return self._with_names(IO=first, S1=second, S2=third)
 

@@ -30,6 +30,8 @@ from helpers.patching import patch_sweep
 from helpers.precision import in_float
 from helpers.reference import published, published_value
 
+__all__ = ["compare", "measure", "published_comparison"]
+
 Record = dict[str, Any]
 
 # What a model of this name must be like to be GPT-2 small.

@@ -10,8 +10,8 @@ from typing import Protocol
 COLUMNS = 100
 
 
-class Head(Protocol):
-    """An attention head and a value measured for it, as :class:`helpers.head_scores.Head`."""
+class NamedValue(Protocol):
+    """A name and a value measured for it, as :class:`helpers.head_scores.Head` has them."""
 
     @property
     def name(self) -> str: ...
@@ -38,7 +38,7 @@ def _folded(line: str) -> str:
     )
 
 
-def listing(heads: Iterable[Head]) -> str:
+def listing(heads: Iterable[NamedValue]) -> str:
     """Names and values of heads, such as ``L0H1 +0.500, L1H0 -0.200``, that no line break parts."""
     return ", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:+.3f}" for head in heads)
 

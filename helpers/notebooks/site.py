@@ -1,8 +1,9 @@
 """The demos as web pages: ``python -m helpers.notebooks.site``, or ``make site``, writes build/site.
 
 Sphinx with MyST-NB makes the pages, from the committed outputs. What is prepared for it here: notebooks
-whose figures run from scripts beside the page, an index, and the atlas page (atlas_page.py). Links and
-formulas are rewritten as Sphinx reads the pages (site_links.py, formulas.py).
+whose figures run from scripts beside the page, an index, the atlas page (atlas_page.py) and the API
+reference (api.py). Links and formulas are rewritten as Sphinx reads the pages (site_links.py,
+formulas.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from markdown_it import MarkdownIt
@@ -25,10 +27,12 @@ from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as sphinx_build
 
 from helpers.files import NotWrittenError, check_writable, writing_to
+from helpers.notebooks import api as api_pages
 from helpers.notebooks.atlas_page import AtlasPage, read_atlas_page
 from helpers.notebooks.checks import link_rules
 from helpers.notebooks.page import InteractiveOutputs, circuitsvis_script
 from helpers.notebooks.render import write_notebook
+from helpers.notebooks.uses import Use, uses_in
 
 _COLUMNS = re.compile(r"\S {3,}\S")
 _WIDE = 105  # letters that fit beside each other on a desk
@@ -206,8 +210,14 @@ def plain_fences(markdown: str) -> str:
     return "\n".join(lines)
 
 
-def index(pages: Sequence[Demo | AtlasPage], repository: str) -> str:
-    """The first page, in MyST: a card with a picture for each of the others."""
+def index(pages: Sequence[Demo | AtlasPage], repository: str, api: bool = False) -> str:
+    """The first page, in MyST: a card with a picture for each of the others.
+
+    Args:
+        pages: the others.
+        repository: owner/name.
+        api: whether there is an API reference too, to which a line leads.
+    """
     cards = "\n".join(
         f":::{{grid-item-card}} {page.title}\n"
         f":link: {page.name}\n"
@@ -217,17 +227,33 @@ def index(pages: Sequence[Demo | AtlasPage], repository: str) -> str:
         for page in pages
     )
     contents = "\n".join(f"{page.short_title} <{page.name}>" for page in pages)
+    reference = f" · {{doc}}`{api_pages.TITLE} <{api_pages.NAME}>`" if api else ""
     return (
         "# Find a circuit: exploratory interpretability, step by step\n\n"
         "Notebooks that reverse-engineer how a language model solves a small task, with a figure at "
         "every step. Hover over a figure to read it, copy a cell, or run the whole in Colab.\n\n"
-        f"[Repository](https://github.com/{repository})\n\n"
+        f"[Repository](https://github.com/{repository}){reference}\n\n"
         f"::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{cards}\n::::\n\n"
-        f"```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
+        f"```{{toctree}}\n:hidden:\n\n{contents}\n"
+        + (f"API <{api_pages.NAME}>\n" if api else "")
+        + "```\n"
     )
 
 
-def stage(demos: list[Demo], atlas: AtlasPage | None, repository: str, source: Path) -> None:
+def stage_api(demos: Sequence[Demo], source: Path) -> None:
+    """Write the API reference's pages, with links to the demos."""
+    uses: dict[Any, list[Use]] = {}
+    for demo in demos:
+        for value, sections in uses_in(demo.notebook, demo.short_title, demo.name).items():
+            uses.setdefault(value, []).extend(sections)
+    for page in api_pages.PAGES:
+        (source / f"{page.name}.rst").write_text(api_pages.page_text(page, uses), encoding="utf-8")
+    (source / f"{api_pages.NAME}.rst").write_text(api_pages.index_text(), encoding="utf-8")
+
+
+def stage(
+    demos: list[Demo], atlas: AtlasPage | None, repository: str, source: Path, api: bool = False
+) -> None:
     """Write everything that Sphinx reads into an empty folder."""
     (source / "thumbnails").mkdir(parents=True)
     for demo in demos:
@@ -238,10 +264,14 @@ def stage(demos: list[Demo], atlas: AtlasPage | None, repository: str, source: P
     for page in pages:
         if page.picture is not None:
             (source / "thumbnails" / f"{page.name}.png").write_bytes(page.picture)
-    (source / "index.md").write_text(index(pages, repository), encoding="utf-8")
+    if api:
+        stage_api(demos, source)
+    (source / "index.md").write_text(index(pages, repository, api), encoding="utf-8")
 
 
-def build(demos: Path, config: Path, out: Path, repository: str, guide: str = "") -> None:
+def build(
+    demos: Path, config: Path, out: Path, repository: str, guide: str = "", *, api: bool = False
+) -> None:
     """Make the site in a folder of its own, then put it in the old one's place.
 
     Args:
@@ -250,6 +280,7 @@ def build(demos: Path, config: Path, out: Path, repository: str, guide: str = ""
         out: folder to write into.
         repository: owner/name.
         guide: sets the order of the notebooks, see :func:`read_demos`.
+        api: whether there is to be an API reference of the helpers too.
 
     Raises:
         ValueError: for a folder without notebooks, a notebook without a title, or an atlas whose files
@@ -260,7 +291,7 @@ def build(demos: Path, config: Path, out: Path, repository: str, guide: str = ""
     found, atlas = read_demos(demos, guide), read_atlas_page(demos / "atlas")
     check_writable(out.parent)
     with _work_folder(out) as work:
-        stage(found, atlas, repository, work / "source")
+        stage(found, atlas, repository, work / "source", api)
         shutil.copytree(config, work / "config")
         scripts = {"plotly.min.js": get_plotlyjs(), "circuitsvis.js": circuitsvis_script()}
         for name, script in scripts.items():
@@ -301,7 +332,7 @@ def main() -> None:
     try:
         repository = link_rules(options.pyproject).repository
         guide = options.readme.read_text(encoding="utf-8")
-        build(options.demos, options.config, options.out, repository, guide)
+        build(options.demos, options.config, options.out, repository, guide, api=True)
     except NotWrittenError as error:
         sys.exit(f"{error} Name another one: --out FOLDER.")
     except (OSError, ValueError, RuntimeError) as error:

@@ -88,6 +88,7 @@ def folder(tmp_path_factory) -> Path:
                 out,
                 link_rules(ROOT / "pyproject.toml").repository,
                 guide=(ROOT / "README.md").read_text(encoding="utf-8"),
+                api=True,
             )
     return out
 

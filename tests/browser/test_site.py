@@ -71,7 +71,7 @@ def check_alone(log: Log, name: str, record_property: Callable[[str, object], No
     assert 0 < size < MAX_BYTES
 
 
-@pytest.mark.parametrize("name", ["index", "search", "atlas"])
+@pytest.mark.parametrize("name", ["index", "search", "atlas", "api", "api-patching"])
 def test_a_page_works_by_itself(browser, origin, name, record_property):
     log = Log()
     page = opened(browser, origin, f"{name}.html", log)
@@ -93,6 +93,34 @@ def test_the_index_shows_and_opens_each_page(browser, origin, screenshots):
         assert card.locator("img").evaluate("image => image.naturalWidth") > 0
         assert card.locator(".sd-card-text").first.inner_text().strip()
     page.context.close()
+
+
+def test_who_searches_for_a_helper_finds_it(browser, origin):
+    page = opened(browser, origin, "search.html?q=patch_sweep")
+    entry = re.compile(r"api-patching\.html#helpers\.patching\.patch_sweep")
+    expect(page.locator("ul.search li a").first).to_have_attribute("href", entry)
+    page.context.close()
+
+
+def test_the_api_reference_leads_to_sections_of_the_demos(folder):
+    ids = {
+        p.name: set(re.findall(r'\bid="([^"]+)"', p.read_text("utf-8"))) for p in folder.glob("*.html")
+    }
+    links = {
+        tuple(link.split("#"))
+        for page in folder.glob("api-*.html")
+        for link in re.findall(r'href="(\w+_Demo\.html#[^"]+)"', page.read_text("utf-8"))
+    }
+    assert {name for name, _ in links} == {f"{path.stem}.html" for path in NOTEBOOKS}
+    assert [link for link in links if unquote(link[1]) not in ids[link[0]]] == []
+
+
+def test_the_api_reference_in_both_widths(browser, origin, screenshots):
+    for width, size in {"desk": DESK, "phone": PHONE}.items():
+        page = opened(browser, origin, "api-patching.html", viewport=size)
+        photograph(page, screenshots / f"site-api-{width}.jpg")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        page.context.close()
 
 
 def test_it_opens_without_a_server_too(browser, folder):

@@ -11,11 +11,17 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from helpers.notebooks import api
+
 project = "Find a circuit"
 extensions = [
     "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "helpers.notebooks.api_links",
     "helpers.notebooks.formulas",
     "helpers.notebooks.site_links",
 ]
@@ -34,13 +40,28 @@ suppress_warnings = [
     "ref.footnote",
 ]
 
+# The API reference: every name in a docstring must mean something.
+nitpicky = True
+default_role = "code"
+add_module_names = False
+autodoc_preserve_defaults = True
+autosummary_generate = False
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False  # they stand in the signature
+python_maximum_signature_line_length = 90
+
 html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static"]
 html_css_files = ["figures.css", "circuitsvis.css"]
-html_sidebars: dict[str, list[str]] = {"**": []}
+html_domain_indices = False
+html_sidebars: dict[str, list[str]] = {
+    "**": [],
+    **{name: ["sidebar-nav-bs"] for name in (api.NAME, *(page.name for page in api.PAGES))},
+}
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
@@ -50,11 +71,14 @@ html_theme_options = {
     "navbar_end": [],
     "secondary_sidebar_items": {"index": [], "atlas": [], "**": ["page-toc"]},
     "show_toc_level": 2,
+    "header_links_before_dropdown": 6,
     "footer_start": [],
     "footer_end": [],
     "show_prev_next": True,
 }
-copybutton_selector = ".cell_input div.highlight pre"
+copybutton_selector = ".cell_input div.highlight pre, .doctest pre"
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 html_math_renderer = "mathml"
 
 
@@ -67,7 +91,7 @@ def _page_scripts(app: Sphinx, page: str, template: str, context: Any, doctree: 
     if page == "atlas":
         app.add_js_file("atlas.js", loading_method="defer")
         app.add_css_file("atlas.css")
-    elif doctree is not None and page != "index":
+    elif doctree is not None and app.env.doc2path(page).suffix == ".ipynb":
         app.add_js_file("plotly.min.js")
         app.add_js_file("circuitsvis.js")
 
