@@ -19,7 +19,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 from transformers import DynamicCache
 
-from helpers.logit_diff import logit_diff, logit_diff_directions, residual_stack_to_logit_diff
+from helpers.answers import AnswerMetric, metric_of, metric_rows
+from helpers.logit_diff import residual_stack_to_logit_diff
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.readout import check_heads
@@ -76,7 +77,7 @@ class Account(NamedTuple):
 def account_for(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt pos"],
-    answer_tokens: Int[Tensor, "prompt 2"],
+    answer_tokens: Int[Tensor, "prompt 2"] | AnswerMetric,
     replacements: Mapping[Key, Replacement],
     *,
     batch: int = 25,
@@ -90,7 +91,7 @@ def account_for(
     Args:
         model: in evaluation mode, without hooks.
         tokens: prompts of one length, without padding.
-        answer_tokens: (right, wrong) token ids of each prompt.
+        answer_tokens: (right, wrong) token ids of each prompt, or a task's metric.
         replacements: a name for each account, to (layer, head, …) and what replaces its ``z``; for
             zero ablation, zeros.
         batch: how many prompts run at once.
@@ -100,7 +101,8 @@ def account_for(
         An account by each name, in float32 (float64 for such a model), on the CPU.
 
     Raises:
-        ValueError: if a replacement has another shape than [prompt, d_head], or there is no such head.
+        ValueError: if a replacement has another shape than [prompt, d_head], there is no such head, or
+            answers are summed in probability, which is not linear.
         NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
     """
     check_model(model)
@@ -116,13 +118,14 @@ def account_for(
                 f"What replaces L{layer}H{head} must be [prompt, d_head] = "
                 f"{(len(tokens), model.cfg.d_head)}; got {tuple(output.shape)}."
             )
+    metric = metric_of(answer_tokens)
     batches: list[list[Account]] = []
     starts = range(0, len(tokens), batch)
     with torch.no_grad(), progress_bar("accounts", len(starts), progress) as bar:
         for start in starts:
             rows = slice(start, start + batch)
             cut = [((head[0], head[1]), output[rows]) for head, output in replacements.values()]
-            batches.append(_accounts_of_batch(model, tokens[rows], answer_tokens[rows], cut))
+            batches.append(_accounts_of_batch(model, tokens[rows], metric_rows(metric, rows), cut))
             bar.update()
     return {
         name: Account(*(torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)))
@@ -133,28 +136,34 @@ def account_for(
 def head_attribution(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt pos"],
-    answer_tokens: Int[Tensor, "prompt 2"],
+    answer_tokens: Int[Tensor, "prompt 2"] | AnswerMetric,
     *,
+    attention_mask: Int[Tensor, "prompt pos"] | None = None,
     batch: int = 25,
 ) -> Float[Tensor, "layer head prompt"]:
     """What every head adds to each prompt's logit difference at the last position, on the CPU.
 
     Args:
         model: in evaluation mode, without hooks.
-        tokens: prompts of one length, without padding.
-        answer_tokens: (right, wrong) token ids of each prompt.
+        tokens: prompts of one length; or padded on the left, with ``attention_mask``.
+        answer_tokens: (right, wrong) token ids of each prompt, or a task's metric.
+        attention_mask: 0 on padding, 1 elsewhere, as ``task.padded.mask``.
         batch: how many prompts run at once.
 
     Raises:
+        ValueError: for answers that are summed in probability, which is not linear.
         NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
     """
     check_model(model)
     check_heads(model)
+    metric = metric_of(answer_tokens)
     found = []
     with torch.no_grad():
-        for rows, answers in zip(tokens.split(batch), answer_tokens.split(batch), strict=True):
-            run = _run(model, rows, answers, DynamicCache())
-            directions = logit_diff_directions(model, answers)
+        for rows in torch.arange(len(tokens)).split(batch):
+            mask = None if attention_mask is None else attention_mask[rows]
+            of_rows = metric_rows(metric, rows)
+            directions = of_rows.directions(model)
+            run = _run(model, tokens[rows], of_rows, DynamicCache(), mask=mask)
             found.append(
                 residual_stack_to_logit_diff(run.by_head, run.cache, directions, per_prompt=True).cpu()
             )
@@ -164,17 +173,17 @@ def head_attribution(
 def _accounts_of_batch(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt pos"],
-    answer_tokens: Int[Tensor, "prompt 2"],
+    metric: AnswerMetric,
     replacements: Sequence[tuple[tuple[int, int], Tensor]],
 ) -> list[Account]:
     keys_and_values = DynamicCache()
-    clean = _run(model, tokens, answer_tokens, keys_and_values)
+    clean = _run(model, tokens, metric, keys_and_values)
     earlier = PrefixCache(keys_and_values, tokens.shape[1] - 1)
     accounts = []
     for (layer, head), output in replacements:
         hook = _replace_at_end(layer, head, output)
-        changed = _run(model, tokens[:, -1:], answer_tokens, earlier, [hook])
-        accounts.append(_difference((layer, head), clean, changed, answer_tokens))
+        changed = _run(model, tokens[:, -1:], metric, earlier, [hook])
+        accounts.append(_difference((layer, head), clean, changed, metric))
     return accounts
 
 
@@ -190,16 +199,20 @@ class _LastToken(NamedTuple):
 def _run(
     model: TransformerBridge,
     tokens: Int[Tensor, "prompt some_pos"],
-    answer_tokens: Int[Tensor, "prompt 2"],
+    metric: AnswerMetric,
     keys_and_values: DynamicCache,
     hooks: Sequence[tuple[str, Callable[..., Tensor]]] = (),
+    mask: Int[Tensor, "prompt some_pos"] | None = None,
 ) -> _LastToken:
     layers = range(model.cfg.n_layers)
     needed = {get_act_name(site, layer) for site in ("z", "mlp_out") for layer in layers}
     needed |= {"ln_final.hook_scale", get_act_name("resid_post", layers[-1])}
     with model.hooks(fwd_hooks=list(hooks)):
         logits, cache = model.run_with_cache(
-            tokens, past_key_values=keys_and_values, names_filter=needed.__contains__
+            tokens,
+            past_key_values=keys_and_values,
+            names_filter=needed.__contains__,
+            **({} if mask is None else {"attention_mask": mask}),
         )
     by_head = [
         einsum(
@@ -210,15 +223,14 @@ def _run(
         for layer in layers
     ]
     by_mlp = [in_float(cache["mlp_out", layer][:, -1]) for layer in layers]
-    diffs = logit_diff(logits, answer_tokens, per_prompt=True)
-    return _LastToken(diffs, cache, torch.cat(by_head), torch.stack(by_mlp))
+    return _LastToken(metric(logits[:, -1]), cache, torch.cat(by_head), torch.stack(by_mlp))
 
 
 def _difference(
-    head: tuple[int, int], clean: _LastToken, changed: _LastToken, answer_tokens: Int[Tensor, "prompt 2"]
+    head: tuple[int, int], clean: _LastToken, changed: _LastToken, metric: AnswerMetric
 ) -> Account:
     model = clean.cache.model
-    directions = logit_diff_directions(model, answer_tokens)
+    directions = metric.directions(model)
 
     def read(stack: Float[Tensor, "part prompt d_model"], run: _LastToken) -> Tensor:
         return residual_stack_to_logit_diff(stack, run.cache, directions, per_prompt=True).cpu()

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.logit_diff import LogitDiff
+from helpers.answers import AnswerMetric, metric_of, metric_rows
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.replay import Hook, forward, hook_names_of, keep, measure
@@ -98,13 +98,14 @@ def gates_at(
 def gated_logit_diff(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch pos"],
-    answer_tokens: Int[Tensor, "batch 2"],
+    answer_tokens: Int[Tensor, "batch 2"] | AnswerMetric,
     gates: Gates,
     means: Float[Tensor, "layer batch pos head d_head"],
 ) -> Float[Tensor, " batch"]:
     """Logit difference of each prompt, with every head behind its gate.
 
     Args:
+        answer_tokens: (right, wrong) of each prompt; or a task's metric, which is measured instead.
         gates: 1 leaves a head's output, 0 replaces it by its mean, and values between mix the two.
         means: what replaces each prompt's outputs: ``mean_outputs(…)[:, group]``.
 
@@ -117,7 +118,7 @@ def gated_logit_diff(
 def gated_logit_diffs(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch pos"],
-    answer_tokens: Int[Tensor, "batch 2"],
+    answer_tokens: Int[Tensor, "batch 2"] | AnswerMetric,
     settings: Sequence[Gates],
     means: Float[Tensor, "layer batch pos head d_head"],
 ) -> Float[Tensor, "setting batch"]:
@@ -137,11 +138,16 @@ def gated_logit_diffs(
             f"{model.cfg.d_head} after it; got {', '.join(map(str, shapes)) or 'no gates'} and "
             f"{tuple(means.shape)}."
         )
+    metric = metric_of(answer_tokens)
     some = max(1, ROWS_AT_ONCE_UNGRADED // len(settings))
     return torch.cat(
         [
             _gated(
-                model, tokens[rows], answer_tokens[rows], [g[:, rows] for g in settings], means[:, rows]
+                model,
+                tokens[rows],
+                metric_rows(metric, rows),
+                [gates[:, rows] for gates in settings],
+                means[:, rows],
             )
             for rows in torch.arange(len(tokens)).split(some)
         ],
@@ -152,7 +158,7 @@ def gated_logit_diffs(
 def _gated(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch pos"],
-    answer_tokens: Int[Tensor, "batch 2"],
+    metric: AnswerMetric,
     settings: Sequence[Gates],
     means: Float[Tensor, "layer batch pos head d_head"],
 ) -> Float[Tensor, "setting batch"]:
@@ -190,14 +196,14 @@ def _gated(
     # One prompt in, as in helpers.replay: masks and position embeddings broadcast to what it grows to.
     final, _ = forward(model, tokens[:1], hooks)
     final = final.unflatten(0, (len(settings), len(tokens)))
-    in_order = measure(model, LogitDiff(answer_tokens, per_prompt=True), final)
+    in_order = measure(model, metric, final)
     return in_order[torch.tensor(order, device=in_order.device).argsort()]
 
 
 def gate_attribution(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch pos"],
-    answer_tokens: Int[Tensor, "batch 2"],
+    answer_tokens: Int[Tensor, "batch 2"] | AnswerMetric,
     means: Float[Tensor, "layer batch pos head d_head"],
     *,
     steps: int = 8,
@@ -216,6 +222,7 @@ def gate_attribution(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}.")
+    metric = metric_of(answer_tokens)
     chunks = torch.arange(len(tokens)).split(ROWS_AT_ONCE)
     total = in_float(means).new_zeros(means.shape[:-1])
     with progress_bar("gate attribution", steps * len(chunks), progress) as bar, torch.enable_grad():
@@ -223,7 +230,9 @@ def gate_attribution(
             for step in range(steps):
                 opened = (step + 0.5) / steps
                 gates = torch.full_like(total[:, rows], opened, requires_grad=True)
-                value = gated_logit_diff(model, tokens[rows], answer_tokens[rows], gates, means[:, rows])
+                value = gated_logit_diff(
+                    model, tokens[rows], metric_rows(metric, rows), gates, means[:, rows]
+                )
                 (gradient,) = torch.autograd.grad(value.sum(), gates)
                 total[:, rows] += gradient / steps
                 bar.update()

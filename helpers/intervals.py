@@ -1,4 +1,4 @@
-"""How far a mean over prompts can be trusted: bootstrap confidence intervals."""
+"""How far a mean, or a share, over prompts can be trusted: confidence intervals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from scipy.stats import bootstrap
+from jaxtyping import Bool, Float
+from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
 from helpers.precision import in_float
@@ -88,3 +88,20 @@ def mean_interval(
     ends = result.confidence_interval
     parts = statistic(*arrays, axis=-1), ends.low, ends.high
     return Interval(*(torch.as_tensor(part, dtype=in_float(values).dtype) for part in parts))
+
+
+def share_interval(hits: Bool[Tensor, " prompt"], *, confidence: float = 0.95) -> Interval:
+    """Share of prompts of which something is true, with a Wilson score interval.
+
+    Unlike the bootstrap's, it has a width where all prompts agree: three right out of three could be
+    luck.
+
+    Raises:
+        ValueError: for no prompts.
+    """
+    if not hits.numel():
+        raise ValueError("A share needs at least one prompt; got none.")
+    count = int(hits.sum())
+    ends = binomtest(count, hits.numel()).proportion_ci(confidence, method="wilson")
+    share = count / hits.numel()
+    return Interval(*(torch.tensor(part, dtype=torch.float32) for part in (share, ends.low, ends.high)))

@@ -1,4 +1,4 @@
-"""Indirect Object Identification prompts as one typed object.
+"""Indirect Object Identification prompts, as a task.
 
 "When John and Mary went to the shops, John gave the bag to" ends in " Mary": the name that is *not*
 repeated. The task and its circuit in GPT-2 small are described in "Interpretability in the Wild"
@@ -8,12 +8,14 @@ repeated. The task and its circuit in GPT-2 small are described in "Interpretabi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+
+from helpers.padding import PaddedTokens
+from helpers.task import Task
 
 REFERENCE_TEMPLATES = (
     "When John and Mary went to the shops,{} gave the bag to",
@@ -22,41 +24,6 @@ REFERENCE_TEMPLATES = (
     "After Martin and Amy went to the park,{} gave a drink to",
 )
 REFERENCE_NAMES = ((" Mary", " John"), (" Tom", " James"), (" Dan", " Sid"), (" Martin", " Amy"))
-
-
-@dataclass(frozen=True)
-class IOIPrompts:
-    """A batch of prompts in which prompts 2i and 2i + 1 differ only in who is repeated.
-
-    Attributes:
-        prompts: the texts.
-        answers: (indirect object, subject) of each prompt, with their leading spaces. The first is
-            the right continuation, the second the tempting wrong one.
-        tokens: the prompts as token ids, beginning-of-sequence token included.
-        corrupted_tokens: each prompt's partner, in which the answers trade places.
-        answer_tokens: token ids of ``answers``.
-        position_labels: ``token_index`` of the first prompt's tokens, for the axes of figures.
-    """
-
-    prompts: list[str]
-    answers: list[tuple[str, str]]
-    tokens: Int[Tensor, "batch pos"]
-    corrupted_tokens: Int[Tensor, "batch pos"]
-    answer_tokens: Int[Tensor, "batch 2"]
-    position_labels: list[str]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def positions(self) -> dict[str, Int[Tensor, " batch"]]:
-        """Where a prompt names the indirect object ("IO") and the subject ("S1", "S2"), and its end."""
-        return name_positions(self.tokens, self.answer_tokens)
-
-    @property
-    def changed_positions(self) -> list[int]:
-        """Positions at which some prompt differs from its corrupted partner."""
-        return (self.tokens != self.corrupted_tokens).any(0).nonzero().flatten().tolist()
 
 
 def name_positions(
@@ -78,7 +45,7 @@ def name_positions(
     }
 
 
-def reference_prompts(model: TransformerBridge) -> IOIPrompts:
+def reference_prompts(model: TransformerBridge) -> Task:
     """The eight prompts of TransformerLens's Exploratory Analysis demo, tokenized for ``model``."""
     return ioi_prompts(model, REFERENCE_TEMPLATES, REFERENCE_NAMES)
 
@@ -87,8 +54,10 @@ def ioi_prompts(
     model: TransformerBridge,
     templates: Sequence[str],
     names: Sequence[tuple[str, str]],
-) -> IOIPrompts:
-    """Two prompts a template, one with each name as the indirect object.
+) -> Task:
+    """Two prompts a template, one with each name as the indirect object; each corrupts the other.
+
+    So prompts 2i and 2i + 1 differ only in who is repeated.
 
     Args:
         model: gives the tokenizer and the device.
@@ -116,13 +85,45 @@ def ioi_prompts(
     tokens = equal_length_tokens(model, prompts)
     check_names_appear(prompts, answers, tokens, torch.tensor(answer_tokens, device=tokens.device))
     partner = [i ^ 1 for i in range(len(prompts))]  # 0 <-> 1, 2 <-> 3, ...
-    return IOIPrompts(
+    return ioi_task(
         prompts=prompts,
+        corrupted_prompts=[prompts[i] for i in partner],
         answers=answers,
         tokens=tokens,
         corrupted_tokens=tokens[partner],
         answer_tokens=torch.tensor(answer_tokens, device=tokens.device),
-        position_labels=[f"{t}_{i}" for i, t in enumerate(model.to_str_tokens(tokens[0]))],
+        str_tokens=[model.to_str_tokens(row) for row in tokens],
+    )
+
+
+def ioi_task(
+    *,
+    prompts: Sequence[str],
+    corrupted_prompts: Sequence[str],
+    answers: Sequence[tuple[str, str]],
+    tokens: Int[Tensor, "batch pos"],
+    corrupted_tokens: Int[Tensor, "batch pos"],
+    answer_tokens: Int[Tensor, "batch 2"],
+    str_tokens: Sequence[Sequence[str]],
+) -> Task:
+    """IOI prompts of one length, whatever they were made by, as a task with IOI's roles.
+
+    Args:
+        answers: (indirect object, subject) of each prompt, with their leading spaces. The first is the
+            right continuation, the second the tempting wrong one.
+        str_tokens: each prompt's tokens, as texts.
+        others: as the task has them.
+    """
+    return Task(
+        prompts=list(prompts),
+        corrupted_prompts=list(corrupted_prompts),
+        answers=list(answers),
+        answer_tokens=answer_tokens,
+        positions=name_positions(tokens, answer_tokens),
+        padded=PaddedTokens.unpadded(tokens),
+        padded_corrupted=PaddedTokens.unpadded(corrupted_tokens),
+        str_tokens=[list(texts) for texts in str_tokens],
+        labels=list(prompts),
     )
 
 

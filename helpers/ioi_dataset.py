@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from string import Formatter
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.ioi import check_names_appear, equal_length_tokens, name_positions
+from helpers.ioi import check_names_appear, equal_length_tokens, ioi_task, name_positions
+from helpers.rows import Rows, row_numbers
+from helpers.task import Task
 
 ORDERS = ("ABBA", "BABA")
 FIELDS = ("first", "second", "place", "subject", "object")
@@ -88,33 +89,6 @@ ENGLISH = IOIWords(
 )
 
 
-Rows = Iterable[int] | Iterable[bool] | slice | np.ndarray | Tensor
-
-
-def _row_numbers(rows: Rows, count: int) -> list[int]:
-    """The numbers, from 0, of the rows that an index chooses among ``count``."""
-    if isinstance(rows, slice):
-        return list(range(count))[rows]
-    if isinstance(rows, Tensor):
-        rows = rows.cpu().numpy()
-    if isinstance(rows, str) or not isinstance(rows, Iterable):
-        raise TypeError(
-            f"Rows are chosen by a vector of whole numbers or Booleans, or a slice; got {rows!r}. "
-            "For one prompt give a list of one number."
-        )
-    index = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
-    if index.size == 0 and index.dtype == float:  # of an empty list
-        index = index.astype(int)
-    if index.ndim != 1 or index.dtype.kind not in "biu":
-        raise TypeError(
-            f"Rows are chosen by a vector of whole numbers or Booleans; this one has shape "
-            f"{index.shape} and type {index.dtype}."
-        )
-    if index.dtype.kind == "b" and len(index) != count:
-        raise IndexError(f"{len(index)} Booleans for {count} prompts; each prompt needs one.")
-    return np.arange(count)[index].tolist()
-
-
 @dataclass(frozen=True)
 class IOISample:
     """Prompts of one length in tokens, with their corrupted variants.
@@ -146,14 +120,9 @@ class IOISample:
         """Some of the prompts, in the order given.
 
         Args:
-            rows: as NumPy would index a vector: whole numbers, negative ones counted from the end, or a
-                Boolean for every prompt (lists, arrays, tensors), a range or a slice.
-
-        Raises:
-            IndexError: if a row is not there, or Booleans are more or fewer than the prompts.
-            TypeError: if the rows are anything else, a single number among them.
+            rows: as for :func:`helpers.rows.row_numbers`, whose errors this raises.
         """
-        rows = _row_numbers(rows, len(self))
+        rows = row_numbers(rows, len(self))
         chosen = {}
         for name in (field.name for field in fields(self)):
             values = getattr(self, name)
@@ -184,6 +153,24 @@ class IOISample:
         """Three names that are not the prompt's at all three places, the paper's ABC distribution."""
         first, second, third = self.other_tokens.unbind(1)
         return self._with_names(IO=first, S1=second, S2=third)
+
+    def task(self, model: TransformerBridge, corrupted_tokens: Int[Tensor, "batch pos"]) -> Task:
+        """The sample as a task, with one of its corrupted variants.
+
+        Args:
+            model: the one that it was sampled for.
+            corrupted_tokens: such as ``sample.third_name``.
+        """
+        decode = model.tokenizer.decode
+        return ioi_task(
+            prompts=self.prompts,
+            corrupted_prompts=[decode(row, skip_special_tokens=True) for row in corrupted_tokens],
+            answers=self.answers,
+            tokens=self.tokens,
+            corrupted_tokens=corrupted_tokens,
+            answer_tokens=self.answer_tokens,
+            str_tokens=[model.to_str_tokens(row) for row in self.tokens],
+        )
 
     def strangers(self, seed: int, orders: Collection[str] = ("same", "other")) -> list[int]:
         """For each prompt the row of another, drawn at random, that names neither of its people.

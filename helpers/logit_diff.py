@@ -38,6 +38,17 @@ class LogitDiff:
     ) -> Float[Tensor, ""] | Float[Tensor, " batch"]:
         return logit_diff(final_logits, self.answer_tokens, per_prompt=self.per_prompt)
 
+    def of_answers(
+        self, answer_logits: Float[Tensor, "batch 2"]
+    ) -> Float[Tensor, ""] | Float[Tensor, " batch"]:
+        """The metric from the logits of ``answer_tokens`` alone."""
+        right, wrong = in_float(answer_logits).unbind(-1)
+        return right - wrong if self.per_prompt else (right - wrong).mean()
+
+    def directions(self, model: TransformerBridge) -> Float[Tensor, "batch d_model"]:
+        """:func:`logit_diff_directions` of these answers."""
+        return logit_diff_directions(model, self.answer_tokens)
+
 
 def logit_diff(
     logits: Float[Tensor, "batch pos vocab"] | Float[Tensor, "batch vocab"],

@@ -12,7 +12,7 @@ computes nothing twice (the machinery is in :mod:`helpers.replay`):
 - A patch at layer l changes nothing below l. The batch grows as one forward pass climbs the stack:
   at each block it gains a copy of the base run's residual stream for every site in that block.
 - Only the final position is unembedded, and only the answer tokens if the metric is a
-  :class:`~helpers.logit_diff.LogitDiff`.
+  :class:`~helpers.logit_diff.LogitDiff` or a :class:`~helpers.answers.GroupDiff`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.head_scores import Head, attention_scores, repeated_random_tokens, top_heads
-from helpers.ioi import IOIPrompts, reference_prompts
+from helpers.ioi import reference_prompts
 from helpers.logit_diff import (
     LogitDiff,
     logit_diff,
@@ -29,6 +29,7 @@ from helpers.logit_diff import (
 from helpers.patching import patch_sweep
 from helpers.precision import in_float
 from helpers.reference import published, published_value
+from helpers.task import Task
 
 __all__ = ["compare", "measure", "published_comparison"]
 
@@ -53,7 +54,7 @@ class Run:
     """A model on the eight prompts, clean and corrupted."""
 
     model: TransformerBridge
-    prompts: IOIPrompts
+    prompts: Task
     logits: Float[Tensor, "batch pos vocab"]
     cache: ActivationCache
     directions: Float[Tensor, "batch d_model"]

@@ -9,7 +9,7 @@ matters. What is the same in all patched runs comes from the base run:
   patch in that block (:func:`run_patched`);
 - what comes after the last attention is computed for the final position only, which alone is
   unembedded, and only to the answer tokens if the metric is a
-  :class:`~helpers.logit_diff.LogitDiff` (:func:`measure`).
+  :class:`~helpers.logit_diff.LogitDiff` or a :class:`~helpers.answers.GroupDiff` (:func:`measure`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 from transformers import DynamicCache
 
+from helpers.answers import AnswerMetric
 from helpers.logit_diff import LogitDiff
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.readout import final_readout
@@ -209,15 +210,13 @@ def measure(
     """
     readout = final_readout(model)
     normed = model.ln_final(final)
-    if isinstance(metric, LogitDiff):
-        answers = metric.answer_tokens.to(final.device)
+    if isinstance(metric, AnswerMetric):
+        shape = metric.answer_tokens.shape
+        answers = metric.answer_tokens.flatten(1).clamp(min=0).to(final.device)
         weights = in_float(model.unembed.W_U.T[answers])  # batch answer d_model
         logits = torch.einsum("cbd,bad->cba", in_float(normed), weights)
         logits = readout.finish(logits + in_float(model.unembed.b_U[answers]))
-        metric = replace(
-            metric, answer_tokens=torch.arange(2, device=final.device).expand(len(answers), 2)
-        )
-        return torch.stack([metric(of_cell) for of_cell in logits])
+        return torch.stack([metric.of_answers(of_cell.reshape(shape)) for of_cell in logits])
     bytes_a_cell = normed.shape[1] * model.cfg.d_vocab * normed.element_size()
     values = []
     for some in normed.split(max(1, 2**27 // bytes_a_cell)):
@@ -364,11 +363,13 @@ def _alike(ours: Tensor, models: Tensor) -> bool:
 def unpatched_metric(model: TransformerBridge, metric: Metric, base: BaseRun) -> Tensor:
     """The metric of the base run, checked to be one."""
     batch = len(base.tokens)
-    if isinstance(metric, LogitDiff) and metric.answer_tokens.shape != (batch, 2):
-        raise ValueError(
-            "answer_tokens must hold two tokens for each prompt, the right and the wrong one; its "
-            f"shape is {tuple(metric.answer_tokens.shape)} for {batch} prompts."
-        )
+    if isinstance(metric, AnswerMetric):
+        shape = tuple(metric.answer_tokens.shape)
+        if shape[:2] != (batch, 2) or len(shape) != (2 if isinstance(metric, LogitDiff) else 3):
+            raise ValueError(
+                "answer_tokens must hold two tokens for each prompt, the right and the wrong one, or "
+                f"two groups of them; its shape is {shape} for {batch} prompts."
+            )
     value = measure(model, metric, base.final[None])[0]
     if value.shape not in ((), (batch,)):
         raise ValueError(

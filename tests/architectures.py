@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from helpers.atlas.ioi_roles import attention_and_attribution
 from helpers.head_scores import attention_scores, kind_offsets
-from helpers.ioi import IOIPrompts
+from helpers.ioi import ioi_task
 from helpers.logit_diff import (
     LogitDiff,
     logit_diff,
@@ -259,9 +259,15 @@ def heads(case: Tiny) -> None:
 
 def atlas(case: Tiny) -> None:
     """The same, as the atlas measures it; it averages a pair of prompts."""
-    labels = [str(i) for i in range(TOKENS.shape[1])]
-    names = [("a", "b"), ("b", "a")]
-    prompts = IOIPrompts(["", ""], names, TOKENS, SOURCE, ANSWERS, labels)
+    prompts = ioi_task(
+        prompts=["", ""],
+        corrupted_prompts=["", ""],
+        answers=[("a", "b"), ("b", "a")],
+        tokens=TOKENS,
+        corrupted_tokens=SOURCE,
+        answer_tokens=ANSWERS,
+        str_tokens=[["w"] * TOKENS.shape[1]] * 2,
+    )
     check_heads(case.model)  # as build_atlas does before any direct score
     ours = attention_and_attribution(case.model, prompts)["ioi_attribution"].value
     for layer in range(case.model.cfg.n_layers):

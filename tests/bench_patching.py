@@ -37,10 +37,11 @@ from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.files import write_file
-from helpers.ioi import IOIPrompts, reference_prompts
+from helpers.ioi import reference_prompts
 from helpers.logit_diff import LogitDiff
 from helpers.models import load_model
 from helpers.patching import HEAD_SITES, patch_sweep
+from helpers.task import Task
 from tests.gpt2_shape import gpt2_shaped_model
 from tests.patching_reference import TRANSFORMER_LENS_SWEEPS
 from tests.tiny_models import bridge
@@ -92,7 +93,7 @@ def main() -> None:
 @torch.no_grad()
 def bench_site(
     model: TransformerBridge,
-    prompts: IOIPrompts,
+    prompts: Task,
     site: str,
     by_position: bool,
     rounds: int,

@@ -15,12 +15,13 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.head_scores import attention_scores, repeated_random_tokens
-from helpers.ioi import IOIPrompts, reference_prompts
+from helpers.ioi import reference_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions, residual_stack_to_logit_diff
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.models import load_model
 from helpers.patching import patch_sweep
 from helpers.path_patching import path_patch_sweep
+from helpers.task import Task
 
 Quantities = dict[str, Tensor]
 
@@ -44,7 +45,7 @@ def of_prompts(
     }
 
 
-def mean_of_parts(model: TransformerBridge, prompts: IOIPrompts, size: int) -> Quantities:
+def mean_of_parts(model: TransformerBridge, prompts: Task, size: int) -> Quantities:
     """The quantities averaged over batches of `size` prompts."""
     columns = (prompts.tokens, prompts.corrupted_tokens, prompts.answer_tokens)
     parts = [of_prompts(model, *batch) for batch in zip(*(c.split(size) for c in columns), strict=True)]

@@ -53,8 +53,9 @@ from helpers.atlas.weights import (
     suppression_top5,
     token_samples,
 )
-from helpers.ioi import IOIPrompts
+from helpers.ioi import ioi_task
 from helpers.logit_diff import logit_diff_directions, residual_stack_to_logit_diff
+from helpers.task import Task
 from tests import constructed
 from tests.constructed import (
     EVEN_HEAD,
@@ -415,7 +416,7 @@ def test_induction_logit_equals_transformer_lens(make_model):
 # --- IOI ------------------------------------------------------------------------------------------
 
 
-def prompts_of(model: TransformerBridge) -> IOIPrompts:
+def prompts_of(model: TransformerBridge) -> Task:
     """Two pairs: w1 … name, name, filler, repeated name, end."""
     rows, answers = [], []
     for a, b in [(10, 11), (20, 21)]:
@@ -423,13 +424,14 @@ def prompts_of(model: TransformerBridge) -> IOIPrompts:
             rows.append([0, 5, a, 6, b, 7, s, 8, 9])
             answers.append((io, s))
     tokens = torch.tensor(rows)
-    return IOIPrompts(
+    return ioi_task(
         prompts=["" for _ in rows],
+        corrupted_prompts=["" for _ in rows],
         answers=[(f"w{io}", f"w{s}") for io, s in answers],
         tokens=tokens,
         corrupted_tokens=tokens[[1, 0, 3, 2]],
         answer_tokens=torch.tensor(answers),
-        position_labels=[str(i) for i in range(9)],
+        str_tokens=[[str(i) for i in range(9)] for _ in rows],
     )
 
 

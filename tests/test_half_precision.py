@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -38,8 +39,9 @@ from helpers import (
     replay,
     tables,
 )
+from helpers.answers import GroupDiff
 from helpers.atlas import attention, build, induction, ioi_roles, scores, table, weights
-from helpers.ioi import IOIPrompts
+from helpers.ioi import ioi_task
 from helpers.logit_diff import LogitDiff
 from tests.tiny_models import bridge, tiny_gpt2_hf, tiny_llama_hf
 
@@ -54,15 +56,22 @@ TOKENS = torch.tensor([[0, 5, 10, 6, 11, 7, 11, 8], [0, 5, 11, 6, 10, 7, 10, 8]]
 ANSWERS = torch.tensor([[10, 11], [11, 10]])
 REPEATED = torch.tensor([[1, 9, 4, 7, 1, 9, 4, 7], [3, 8, 2, 5, 3, 8, 2, 5]])
 PER_PROMPT = LogitDiff(ANSWERS, per_prompt=True)
-METRICS = (PER_PROMPT, lambda logits: logits[:, 3] - logits.mean(-1))  # the second unembeds all tokens
+GROUPS = torch.tensor([[[10, 12], [11, -1]], [[11, -1], [10, 13]]])
+METRICS = (
+    PER_PROMPT,
+    GroupDiff(GROUPS, "summed probability", per_prompt=True),
+    GroupDiff(GROUPS, "mean logit", per_prompt=True),
+    lambda logits: logits[:, 3] - logits.mean(-1),  # unembeds all tokens
+)
 # Two pairs, so that there is an error.
-PROMPTS = IOIPrompts(
-    [""] * 4,
-    [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")],
-    torch.cat([TOKENS, TOKENS + 9 * (TOKENS >= 10)]),
-    torch.cat([TOKENS.flip(0), (TOKENS + 9 * (TOKENS >= 10)).flip(0)]),
-    torch.cat([ANSWERS, ANSWERS + 9]),
-    list("01234567"),
+PROMPTS = ioi_task(
+    prompts=[""] * 4,
+    corrupted_prompts=[""] * 4,
+    answers=[("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")],
+    tokens=torch.cat([TOKENS, TOKENS + 9 * (TOKENS >= 10)]),
+    corrupted_tokens=torch.cat([TOKENS.flip(0), (TOKENS + 9 * (TOKENS >= 10)).flip(0)]),
+    answer_tokens=torch.cat([ANSWERS, ANSWERS + 9]),
+    str_tokens=[list("01234567")] * 4,
 )
 
 
@@ -163,6 +172,13 @@ def gating(run: Run, function: Callable, several: bool = False) -> Any:
     return function(model, TOKENS, ANSWERS, [gates, 1 - 0.5 * gates] if several else gates, means)
 
 
+def checked(run: Run) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a random model, that it cannot do the task
+        check = PROMPTS.check(run.model)
+    return check.clean, check.corrupted
+
+
 def sites(run: Run) -> Any:
     return [
         patching.patch_sweep(run.model, TOKENS, TOKENS.flip(0), site, metric)
@@ -211,6 +227,7 @@ OF_MODELS: dict[str, Callable[[Run], Any]] = {
     "logit_diff.logit_diff_directions": lambda run: logit_diff.logit_diff_directions(run.model, ANSWERS),
     "logit_diff.residual_stack_to_logit_diff": stacks,
     "patching.patch_sweep": sites,
+    "task_check.check_task": checked,
     "patching.patch_head_outputs": lambda run: patching.patch_head_outputs(
         run.model, TOKENS, [(1, 2)], [run.cache["z", 1][:, :, 2].flip(0)], PER_PROMPT
     ),
@@ -278,6 +295,14 @@ NO_NUMBERS = {
                 "ioi.name_positions",
                 "ioi.reference_prompts",
                 "ioi.ioi_prompts",
+                "ioi.ioi_task",
+                "answers.metric_of",
+                "answers.metric_rows",
+                "answers.checked_combine",
+                "spans.last_token_of",
+                "task_input.role_positions",
+                "tokenizing.prompt_rows",
+                "tokenizing.answer_ids",
                 "ioi_dataset.sample_ioi",
             ),
             *("ioi.equal_length_tokens", "ioi.check_names_appear", "atlas.ioi_roles.sampled_prompts"),
@@ -309,6 +334,7 @@ NO_NUMBERS = {
         ),
         "checks, at the head of the helpers that are tried here",
     ),
+    "intervals.share_interval": "takes truths",
     "processing.process_weights": "tried in tests/test_processing.py",
     "probe.norm_weight": "None here; tried unfolded in tests/test_readout.py",
     **dict.fromkeys(

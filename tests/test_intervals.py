@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.intervals import mean_interval, stack_intervals
+from helpers.intervals import mean_interval, share_interval, stack_intervals
 
 
 @pytest.fixture
@@ -85,3 +85,22 @@ def test_intervals_side_by_side_and_as_numbers():
     assert both.value.shape == (2,)
     assert both.at(1).plain() == cells[1].plain()
     assert cells[0].plain() == (pytest.approx(7 / 3), pytest.approx(1.0), pytest.approx(4.0))
+
+
+@pytest.mark.parametrize(("hits", "count"), [(3, 3), (0, 4), (7, 10), (150, 200)])
+def test_a_share_has_the_wilson_interval(hits, count):
+    """Its ends are where the share lies 1.96 standard errors away, with the error that they have."""
+    interval = share_interval(torch.arange(count) < hits)
+    share = hits / count
+    assert float(interval.value) == pytest.approx(share)
+    for end, away in ((float(interval.low), share > 0), (float(interval.high), share < 1)):
+        if away:
+            assert abs(share - end) == pytest.approx(1.96 * (end * (1 - end) / count) ** 0.5, rel=1e-3)
+        else:
+            assert end == pytest.approx(share, abs=1e-6)
+    assert share_interval(torch.arange(count) < hits, confidence=0.5).low >= interval.low
+
+
+def test_a_share_of_nothing():
+    with pytest.raises(ValueError, match="at least one prompt"):
+        share_interval(torch.zeros(0, dtype=torch.bool))

@@ -13,12 +13,13 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.scores import Measured
-from helpers.ioi import REFERENCE_TEMPLATES, IOIPrompts, ioi_prompts
+from helpers.ioi import REFERENCE_TEMPLATES, ioi_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions
 from helpers.patching import patch_sweep
 from helpers.precision import in_float
 from helpers.readout import read_directions
 from helpers.replay import hook_names_of
+from helpers.task import Task
 
 NAMES = (
     *(" John", " Mary", " Tom", " James", " Dan", " Sid", " Martin", " Amy", " Anna", " Ben"),
@@ -104,7 +105,7 @@ def _attention_to(attention: Tensor, positions: Tensor) -> Tensor:
 
 def sampled_prompts(
     model: TransformerBridge, pairs: int, seed: int, names: tuple[str, ...] = NAMES
-) -> IOIPrompts:
+) -> Task:
     """Pairs of prompts from the four reference templates, with names drawn by lot.
 
     Raises:
@@ -134,7 +135,7 @@ def _with_names(template: str, pair: tuple[str, ...]) -> str:
 
 
 @torch.no_grad()
-def attention_and_attribution(model: TransformerBridge, prompts: IOIPrompts) -> dict[str, Measured]:
+def attention_and_attribution(model: TransformerBridge, prompts: Task) -> dict[str, Measured]:
     """:func:`ioi_attribution` and the attention scores of every head, from one run."""
     answers = logit_diff_directions(model, prompts.answer_tokens)
     directions = read_directions(model, answers).float()
@@ -171,7 +172,7 @@ def attention_and_attribution(model: TransformerBridge, prompts: IOIPrompts) -> 
 
 
 @torch.no_grad()
-def patching(model: TransformerBridge, prompts: IOIPrompts, *, progress: bool | None = None) -> Measured:
+def patching(model: TransformerBridge, prompts: Task, *, progress: bool | None = None) -> Measured:
     """:func:`ioi_patching` of every head."""
     metric = LogitDiff(prompts.answer_tokens, per_prompt=True)
     patched = patch_sweep(
@@ -187,7 +188,7 @@ def patching(model: TransformerBridge, prompts: IOIPrompts, *, progress: bool | 
     return Measured(_pairs(ioi_patching(restored, span)), 0.0)
 
 
-def task_logit_diff(model: TransformerBridge, prompts: IOIPrompts) -> tuple[float, float]:
+def task_logit_diff(model: TransformerBridge, prompts: Task) -> tuple[float, float]:
     """Average logit difference of the prompts, and its standard error over pairs."""
     with torch.no_grad():
         values = logit_diff(model(prompts.tokens), prompts.answer_tokens, per_prompt=True).float().cpu()
