@@ -40,7 +40,7 @@ END = "end"
 
 @dataclass(frozen=True, eq=False, repr=False)  # tensors do not compare to a bool
 class Task:
-    """Prompts with right and wrong answers: see :meth:`from_prompts` and :meth:`from_table`.
+    """Prompts with right and wrong answers, and places in them; made from texts or a table.
 
     Attributes:
         prompts: the texts.
@@ -51,7 +51,8 @@ class Task:
             -1 fills up the smaller ones.
         positions: by name of a role, where each prompt has it in ``padded.tokens``; "end" is the last
             token.
-        padded, padded_corrupted: token ids and mask of prompts, of any length.
+        padded: token ids and mask of the prompts, of any length.
+        padded_corrupted: those of the corrupted prompts.
         str_tokens: each prompt's own tokens, as texts.
         labels: what figures and tables call each prompt.
         combine: how the answers of a group become one number (:mod:`helpers.answers`); ``None`` if each

@@ -25,7 +25,8 @@ class TaskCheck:
     """The metric of each prompt, clean and corrupted, in logits; and what follows from it.
 
     Attributes:
-        clean, corrupted: positive where the right answer is preferred.
+        clean: positive where the right answer is preferred.
+        corrupted: by the answers that are right in the clean prompt.
     """
 
     clean: Float[Tensor, " batch"]

@@ -34,7 +34,8 @@ PLUMBING = ("helpers.notebooks", "helpers.findings")
 SHARED = {
     *("helpers.embedded", "helpers.fetch", "helpers.figure_json", "helpers.files", "helpers.identity"),
     *("helpers.model_folder", "helpers.precision", "helpers.probe", "helpers.processing"),
-    *("helpers.progress", "helpers.replay"),
+    *("helpers.progress", "helpers.replay", "helpers.rows", "helpers.spans", "helpers.task_input"),
+    "helpers.tokenizing",
     *("helpers.atlas.__main__", "helpers.atlas.examples", "helpers.atlas.identity"),
     *("helpers.atlas.induction", "helpers.atlas.ioi_roles", "helpers.atlas.weights"),
 }

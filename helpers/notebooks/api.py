@@ -37,13 +37,20 @@ class Page:
 
 
 PAGES = (
-    Page("api-models", "Models and prompts", ("helpers.models", "helpers.ioi", "helpers.ioi_dataset")),
+    Page(
+        "api-models",
+        "Models, tasks and prompts",
+        (
+            *("helpers.models", "helpers.task", "helpers.task_check", "helpers.padding"),
+            *("helpers.ioi", "helpers.ioi_dataset"),
+        ),
+    ),
     Page(
         "api-attribution",
         "Metrics and attribution",
         (
-            *("helpers.logit_diff", "helpers.head_scores", "helpers.readout", "helpers.accounts"),
-            "helpers.last_token",
+            *("helpers.logit_diff", "helpers.answers", "helpers.head_scores", "helpers.readout"),
+            *("helpers.accounts", "helpers.last_token"),
         ),
     ),
     Page(
