@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jupyter_core.utils import ensure_event_loop
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM
 
@@ -62,6 +63,14 @@ def run_demo(source: Path) -> None:
     assert any("gpt2" in text for text in printed), "it says which model it ran"
 
 
+def run_in_thread(source: Path) -> None:
+    """As above; Jupyter makes an event loop for each thread, and leaves it open."""
+    try:
+        run_demo(source)
+    finally:
+        ensure_event_loop().close()
+
+
 @pytest.fixture(scope="module")
 def demo_runs(gpt2_shaped_checkpoint, request) -> Iterator[dict[Path, Future[None]]]:
     """The demos' runs, two at a time: two kernels with half the cores each make better use of them."""
@@ -74,7 +83,7 @@ def demo_runs(gpt2_shaped_checkpoint, request) -> Iterator[dict[Path, Future[Non
         patch.setenv("DEMO_DEVICE", "cpu")
         patch.setenv("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // 2)))
         pool = ThreadPoolExecutor(max_workers=2)
-        yield {source: pool.submit(run_demo, source) for source in wanted}
+        yield {source: pool.submit(run_in_thread, source) for source in wanted}
         pool.shutdown(cancel_futures=True)
 
 
