@@ -31,7 +31,7 @@ from helpers.precision import in_float
 from helpers.reference import published, published_value
 from helpers.task import Task
 
-__all__ = ["compare", "measure", "published_comparison"]
+__all__ = ["published_comparison"]
 
 Record = dict[str, Any]
 

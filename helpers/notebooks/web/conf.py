@@ -47,8 +47,9 @@ add_module_names = False
 autodoc_preserve_defaults = True
 autosummary_generate = False
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
-napoleon_attr_annotations = False  # they stand in the signature
+# As parameters, whose types stand in the signature; several may share a line ("x, y: axis titles").
+napoleon_custom_sections = [("Attributes", "params_style")]
+napoleon_attr_annotations = False
 python_maximum_signature_line_length = 90
 
 html_favicon = "static/favicon.svg"
