@@ -40,6 +40,16 @@ class Account(NamedTuple):
         scale: what the change of the final norm's scale does to the stream of the changed run.
         heads: what every head writes differently; 0 for the changed head.
         mlps: what every MLP writes differently.
+
+    Example:
+        >>> change = {"before": 3.0, "after": 2.0, "direct": -1.5, "scale": 0.5}
+        >>> account = Account(
+        ...     **{name: torch.tensor([value]) for name, value in change.items()},
+        ...     heads=torch.zeros(2, 4, 1),
+        ...     mlps=torch.zeros(2, 1),
+        ... )
+        >>> account.made_up
+        tensor([0.5000])
     """
 
     before: Float[Tensor, " prompt"]
@@ -104,6 +114,14 @@ def account_for(
         ValueError: if a replacement has another shape than [prompt, d_head], there is no such head, or
             answers are summed in probability, which is not linear.
         NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
+
+    Example:
+        >>> nothing = torch.zeros(len(prompts), model.cfg.d_head)
+        >>> ablations = {"L1H2": ((1, 2), nothing)}
+        >>> accounts = account_for(model, prompts.tokens, prompts.answer_tokens, ablations)
+        >>> account = accounts["L1H2"]
+        >>> torch.allclose(account.after - account.before, account.parts, atol=1e-3)
+        True
     """
     check_model(model)
     check_heads(model)
@@ -153,6 +171,11 @@ def head_attribution(
     Raises:
         ValueError: for answers that are summed in probability, which is not linear.
         NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
+
+    Example:
+        >>> by_head = head_attribution(model, prompts.tokens, prompts.answer_tokens)
+        >>> by_head.shape == (model.cfg.n_layers, model.cfg.n_heads, len(prompts))
+        True
     """
     check_model(model)
     check_heads(model)

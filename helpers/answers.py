@@ -44,6 +44,12 @@ class GroupDiff:
 
     Raises:
         ValueError: if the shape is another, a group is empty, or there is no such way to combine.
+
+    Example:
+        >>> answers = torch.tensor([[[0, 1], [2, -1]]])  # two right answers, one wrong one
+        >>> logits = torch.tensor([[3.0, 1.0, 0.5]])
+        >>> GroupDiff(answers, "mean logit")(logits)
+        tensor(1.5000)
     """
 
     answer_tokens: Int[Tensor, "batch 2 answer"]
@@ -115,6 +121,10 @@ def metric_of(answers: Int[Tensor, "batch 2"] | AnswerMetric) -> AnswerMetric:
 
     Raises:
         TypeError: for anything else, such as a function of logits.
+
+    Example:
+        >>> metric_of(prompts.answer_tokens).per_prompt
+        True
     """
     if isinstance(answers, Tensor):
         return LogitDiff(answers, per_prompt=True)
@@ -127,14 +137,25 @@ def metric_of(answers: Int[Tensor, "batch 2"] | AnswerMetric) -> AnswerMetric:
 
 
 def metric_rows(metric: AnswerMetric, rows: slice | Tensor) -> AnswerMetric:
-    """The metric of some of the prompts."""
+    """The metric of some of the prompts.
+
+    Example:
+        >>> metric_rows(prompts.metric(), slice(2)).answer_tokens.shape
+        torch.Size([2, 2])
+    """
     return replace(metric, answer_tokens=metric.answer_tokens[rows])
 
 
 def answer_tensor(
     right: Sequence[Sequence[int]], wrong: Sequence[Sequence[int]]
 ) -> Int[Tensor, "batch 2"] | Int[Tensor, "batch 2 answer"]:
-    """Token ids of each prompt's answers: pairs if each side has one; else groups, filled up with -1."""
+    """Token ids of each prompt's answers: pairs if each side has one; else groups, filled up with -1.
+
+    Example:
+        >>> answer_tensor(right=[[4, 5]], wrong=[[6]])
+        tensor([[[ 4,  5],
+                 [ 6, -1]]])
+    """
     most = max(map(len, [*right, *wrong]))
     filled = torch.tensor(
         [
@@ -152,6 +173,10 @@ def checked_combine(
 
     Raises:
         ValueError: if there are groups and nothing, or no such way, is asked for.
+
+    Example:
+        >>> checked_combine("mean logit", torch.tensor([[[4, 5], [6, -1]]]))
+        'mean logit'
     """
     if answer_tokens.ndim == 2:
         return None

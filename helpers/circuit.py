@@ -27,7 +27,12 @@ ROWS_AT_ONCE_UNGRADED = 256  # prompts times settings
 
 
 class Node(NamedTuple):
-    """A head at a named position."""
+    """A head at a named position.
+
+    Example:
+        >>> Node(9, 6, "end").name
+        'L9H6'
+    """
 
     layer: int
     head: int
@@ -55,6 +60,11 @@ def mean_outputs(
 
     Raises:
         ValueError: if a number in between has no prompt, or the sizes differ.
+
+    Example:
+        >>> group = torch.arange(len(prompts)) // 2  # two prompts made from each sentence
+        >>> mean_outputs(model, prompts.tokens, group).shape[:2] == (model.cfg.n_layers, 4)
+        True
     """
     sizes = torch.bincount(group)
     if len(group) != len(tokens) or not bool(sizes.all()):
@@ -84,6 +94,13 @@ def gates_at(
 
     Raises:
         KeyError: naming the positions there are, if a node names another.
+
+    Example:
+        >>> gates = gates_at(model, [Node(1, 2, "end")], prompts.positions, prompts.tokens.shape[1])
+        >>> gates[1, :, -1, 2]
+        tensor([1., 1., 1., 1., 1., 1., 1., 1.])
+        >>> gates.sum()
+        tensor(8.)
     """
     batch = len(next(iter(positions.values())))
     gates = torch.zeros(model.cfg.n_layers, batch, length, model.cfg.n_heads, device=model.cfg.device)
@@ -111,6 +128,14 @@ def gated_logit_diff(
 
     Raises:
         ValueError: if gates or means do not fit the model and the prompts.
+
+    Example:
+        >>> group = torch.arange(len(prompts)) // 2
+        >>> means = mean_outputs(model, prompts.tokens, group)[:, group]
+        >>> opened = torch.ones(means.shape[:-1])  # nothing is ablated
+        >>> values = gated_logit_diff(model, prompts.tokens, prompts.answer_tokens, opened, means)
+        >>> torch.allclose(values.mean(), prompts.metric()(logits[:, -1]), atol=1e-3)
+        True
     """
     return gated_logit_diffs(model, tokens, answer_tokens, [gates], means)[0]
 
@@ -129,6 +154,14 @@ def gated_logit_diffs(
 
     Raises:
         ValueError: if a setting or the means do not fit the model and the prompts; if there is none.
+
+    Example:
+        >>> group = torch.arange(len(prompts)) // 2
+        >>> means = mean_outputs(model, prompts.tokens, group)[:, group]
+        >>> opened = torch.ones(means.shape[:-1])
+        >>> settings = [opened, 0 * opened]  # all gates open, all shut
+        >>> gated_logit_diffs(model, prompts.tokens, prompts.answer_tokens, settings, means).shape
+        torch.Size([2, 8])
     """
     shape = (model.cfg.n_layers, *tokens.shape, model.cfg.n_heads)
     shapes = {tuple(gates.shape) for gates in settings}
@@ -219,6 +252,13 @@ def gate_attribution(
 
     Raises:
         ValueError: if ``steps`` is less than 1, or the shapes do not fit.
+
+    Example:
+        >>> group = torch.arange(len(prompts)) // 2
+        >>> means = mean_outputs(model, prompts.tokens, group)[:, group]
+        >>> gates = gate_attribution(model, prompts.tokens, prompts.answer_tokens, means, steps=2)
+        >>> gates.shape == means.shape[:-1]  # layer, prompt, position, head
+        True
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}.")

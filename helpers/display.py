@@ -39,7 +39,12 @@ BROWSER_SECONDS = 30.0
 
 
 class ShownFigure(go.Figure):
-    """A figure that shows itself when made, and not once more as the last line of the same cell."""
+    """A figure that shows itself when made, and not once more as the last line of the same cell.
+
+    Example:
+        >>> fig = ShownFigure({"data": [{"y": [1, 3, 2]}]})
+        >>> fig.show_now()
+    """
 
     def show_now(self) -> None:
         self._shown_in_cell = _cell_number()
@@ -59,6 +64,10 @@ def choose_renderer() -> str | None:
 
     A choice made by the user (``PLOTLY_RENDERER`` or ``plotly.io.renderers.default``) and Colab's own
     renderer are left alone.
+
+    Example:
+        >>> choose_renderer() in (None, "", "plotly_mimetype", "plotly_mimetype+static_png")
+        True
     """
     if os.environ.get("PLOTLY_RENDERER") or pio.renderers.default != PLOTLY_DEFAULT:
         return None
@@ -77,6 +86,12 @@ def show_circuitsvis(view: RenderedHTML) -> None:
 
     The script comes from CircuitsVis's CDN, so the view needs a network; put a static picture beside
     it. (``RenderedHTML`` itself would ask the network at each display, and inline 1.3 MB if offline.)
+
+    Example:
+        >>> import circuitsvis
+        >>> view = circuitsvis.attention.attention_heads([[[1.0, 0.0], [0.5, 0.5]]], ["a", "b"])
+        >>> show_circuitsvis(view)
+        <IPython.core.display.HTML object>
     """
     html = view.show_code()
     random_id = re.search(r'id="(circuits-vis-[^"]+)"', html)

@@ -20,7 +20,12 @@ from helpers.precision import in_float
 
 
 class Head(NamedTuple):
-    """An attention head and a value measured for it."""
+    """An attention head and a value measured for it.
+
+    Example:
+        >>> Head(9, 6, 1.25).name
+        'L9H6'
+    """
 
     layer: int
     head: int
@@ -44,6 +49,10 @@ def top_heads(
 
     Raises:
         ValueError: if there are fewer heads, ``values`` is not [layer, head], or both orders asked for.
+
+    Example:
+        >>> top_heads(torch.tensor([[0.25, -1.0], [0.5, 0.0]]), 2, by_size=True)
+        [Head(layer=0, head=1, value=-1.0), Head(layer=1, head=0, value=0.5)]
     """
     if smallest and by_size:
         raise ValueError("Choose one of smallest and by_size; got both.")
@@ -76,6 +85,11 @@ def repeated_random_tokens(
 
     Raises:
         ValueError: if the token range is empty or leaves the vocabulary, or a size is not positive.
+
+    Example:
+        >>> tokens = repeated_random_tokens(model, length=10, high=model.cfg.d_vocab)
+        >>> tokens.shape, torch.equal(tokens[:, :10], tokens[:, 10:])
+        (torch.Size([2, 20]), True)
     """
     if batch < 1 or length < 2:
         raise ValueError(f"batch must be >= 1 and length >= 2; got {batch} and {length}.")
@@ -94,12 +108,22 @@ def diagonal_score(pattern: Float[Tensor, "batch head dest src"], offset: int) -
 
     A head that attends nowhere else scores 1. One that spreads evenly over the positions it can see
     scores the mean of 1 / (position + 1) over the diagonal.
+
+    Example:
+        >>> pattern = torch.eye(5).roll(1, 0)[None, None]  # a head that attends to the token before
+        >>> diagonal_score(pattern, 1)
+        tensor([1.])
     """
     return in_float(pattern.diagonal(-offset, dim1=-2, dim2=-1)).mean(dim=(0, -1))
 
 
 def kind_offsets(length: int) -> dict[str, int]:
-    """How far back each kind of head looks on tokens that repeat after ``length`` positions."""
+    """How far back each kind of head looks on tokens that repeat after ``length`` positions.
+
+    Example:
+        >>> kind_offsets(50)
+        {'previous token': 1, 'duplicate token': 50, 'induction': 49}
+    """
     return {
         "previous token": 1,
         "duplicate token": length,  # the earlier copy of this token
@@ -121,6 +145,12 @@ def attention_scores(
     Raises:
         ValueError: if the second half of the tokens does not repeat the first.
         NotImplementedError: if a layer shows no attention pattern.
+
+    Example:
+        >>> tokens = repeated_random_tokens(model, length=10, high=model.cfg.d_vocab)
+        >>> scores = attention_scores(model, tokens)
+        >>> top_heads(scores["induction"], 1)
+        [Head(layer=..., head=..., value=...)]
     """
     length = repeated_tokens.shape[-1] // 2
     if not torch.equal(repeated_tokens[:, :length], repeated_tokens[:, length:]):
@@ -165,6 +195,12 @@ def attention_between(
     Raises:
         ValueError: if there is not one position of either kind for each prompt of the run.
         NotImplementedError: if the cache has no attention pattern of some layer.
+
+    Example:
+        >>> where = prompts.positions
+        >>> attention = attention_between(cache, where["end"], where["IO"])
+        >>> attention.shape == (model.cfg.n_layers, model.cfg.n_heads)
+        True
     """
     layers = range(cache.model.cfg.n_layers)
     missing = [str(layer) for layer in layers if get_act_name("pattern", layer) not in cache]

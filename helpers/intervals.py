@@ -15,7 +15,12 @@ from helpers.precision import in_float
 
 
 class Interval(NamedTuple):
-    """A value and the ends of its confidence interval, each of the same shape."""
+    """A value and the ends of its confidence interval, each of the same shape.
+
+    Example:
+        >>> print(Interval(torch.tensor(0.5), torch.tensor(0.4), torch.tensor(0.625)))
+        +0.50 [+0.40, +0.62]
+    """
 
     value: Tensor
     low: Tensor
@@ -34,7 +39,13 @@ class Interval(NamedTuple):
 
 
 def stack_intervals(cells: Iterable[Interval]) -> Interval:
-    """Intervals of one shape as one, along a new first axis, as for a figure."""
+    """Intervals of one shape as one, along a new first axis, as for a figure.
+
+    Example:
+        >>> one = Interval(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.75))
+        >>> stack_intervals([one, one]).low
+        tensor([0.2500, 0.2500])
+    """
     return Interval(*(torch.stack(parts) for parts in zip(*cells, strict=True)))
 
 
@@ -61,6 +72,11 @@ def mean_interval(
 
     Raises:
         ValueError: for fewer than two prompts, values that are not finite, or sizes that differ.
+
+    Example:
+        >>> interval = mean_interval(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        >>> interval.value, bool(interval.low < interval.value < interval.high)
+        (tensor(2.5000), True)
     """
     if values.ndim == 0 or values.shape[-1] < 2:
         raise ValueError(f"An interval needs at least two prompts; got values {tuple(values.shape)}.")
@@ -98,6 +114,10 @@ def share_interval(hits: Bool[Tensor, " prompt"], *, confidence: float = 0.95) -
 
     Raises:
         ValueError: for no prompts.
+
+    Example:
+        >>> print(share_interval(torch.tensor([True, True, True])))
+        +1.00 [+0.44, +1.00]
     """
     if not hits.numel():
         raise ValueError("A share needs at least one prompt; got none.")

@@ -34,6 +34,11 @@ def name_positions(
     Args:
         tokens: prompts of one length, in which the first answer stands once and the second twice.
         answer_tokens: (indirect object, subject) of each prompt.
+
+    Example:
+        >>> tokens = torch.tensor([[0, 7, 5, 2, 7, 3]])  # 7 is named twice
+        >>> name_positions(tokens, torch.tensor([[5, 7]]))
+        {'IO': tensor([2]), 'S1': tensor([1]), 'S2': tensor([4]), 'end': tensor([5])}
     """
     io, s = ((tokens == answer[:, None]).int() for answer in answer_tokens.unbind(1))
     last = tokens.shape[1] - 1
@@ -46,7 +51,13 @@ def name_positions(
 
 
 def reference_prompts(model: TransformerBridge) -> Task:
-    """The eight prompts of TransformerLens's Exploratory Analysis demo, tokenized for ``model``."""
+    """The eight prompts of TransformerLens's Exploratory Analysis demo, tokenized for ``model``.
+
+    Example:
+        >>> prompts = reference_prompts(model)
+        >>> len(prompts), prompts.answers[:2]
+        (8, [(' Mary', ' John'), (' John', ' Mary')])
+    """
     return ioi_prompts(model, REFERENCE_TEMPLATES, REFERENCE_NAMES)
 
 
@@ -68,6 +79,12 @@ def ioi_prompts(
         ValueError: with the offending text, if there is no template, the counts disagree, a template
             has no single ``{}`` or does not mention both names once, a name is not one token, or the
             prompts differ in length.
+
+    Example:
+        >>> template = "When John and Mary met,{} gave a book to"
+        >>> prompts = ioi_prompts(model, [template], [(" Mary", " John")])
+        >>> prompts.prompts[1], prompts.answers[1]
+        ('When John and Mary met, Mary gave a book to', (' John', ' Mary'))
     """
     if not templates or len(templates) != len(names):
         raise ValueError(
@@ -113,6 +130,19 @@ def ioi_task(
             right continuation, the second the tempting wrong one.
         str_tokens: each prompt's tokens, as texts.
         others: as the task has them.
+
+    Example:
+        >>> task = ioi_task(
+        ...     prompts=prompts.prompts,
+        ...     corrupted_prompts=prompts.corrupted_prompts,
+        ...     answers=prompts.answers,
+        ...     tokens=prompts.tokens,
+        ...     corrupted_tokens=prompts.corrupted_tokens,
+        ...     answer_tokens=prompts.answer_tokens,
+        ...     str_tokens=prompts.str_tokens,
+        ... )
+        >>> list(task.positions)
+        ['IO', 'S1', 'S2', 'end']
     """
     return Task(
         prompts=list(prompts),
@@ -143,6 +173,10 @@ def equal_length_tokens(model: TransformerBridge, prompts: Sequence[str]) -> Int
 
     Raises:
         ValueError: naming two prompts, if they differ in length.
+
+    Example:
+        >>> equal_length_tokens(model, ["John gave Mary", "Mary gave John"]).shape
+        torch.Size([2, 4])
     """
     rows = [model.to_tokens(prompt, prepend_bos=True)[0] for prompt in prompts]
     lengths = [len(row) for row in rows]
@@ -165,6 +199,11 @@ def check_names_appear(
 
     Raises:
         ValueError: naming the first such prompt.
+
+    Example:
+        >>> check_names_appear(["A B"], [("A", "B")], torch.tensor([[1, 2]]), torch.tensor([[1, 2]]))
+        Traceback (most recent call last):
+        ValueError: Expected 'A' once and 'B' twice in 'A B'; found 1 and 1 times. ...
     """
     counts = (tokens[:, None] == answer_tokens[:, :, None]).sum(-1).tolist()
     for prompt, pair, count in zip(prompts, answers, counts, strict=True):

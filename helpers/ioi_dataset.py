@@ -39,6 +39,16 @@ class IOIWords:
         names: without their leading space.
         places: likewise.
         objects: likewise.
+
+    Example:
+        >>> words = IOIWords(
+        ...     frames=("In the {place}, {first} and {second} met. {subject} gave a {object} to",),
+        ...     names=("John", "Mary", "Tom", "Amy", "Adam"),
+        ...     places=("park", "school"),
+        ...     objects=("book",),
+        ... )
+        >>> sample_ioi(model, 4, seed=0, words=words).frames == words.frames
+        True
     """
 
     frames: tuple[str, ...]
@@ -102,6 +112,13 @@ class IOISample:
         order: of each prompt: "ABBA" if the indirect object comes first, "BABA" if the subject does.
         frame: of each prompt, its number in ``frames``.
         frames: the sentences used.
+
+    Example:
+        >>> sample = sample_ioi(model, 16, seed=0)
+        >>> sample.order[:2]
+        ['ABBA', 'BABA']
+        >>> (sample.tokens != sample.swapped_subject).sum(1).unique()  # one token differs
+        tensor([1])
     """
 
     prompts: list[str]
@@ -227,6 +244,11 @@ def sample_ioi(
     Raises:
         ValueError: if a frame lacks a field; if too few words are one token; if fewer prompts are
             possible than asked for, with the number that is.
+
+    Example:
+        >>> sample = sample_ioi(model, 100, seed=0)
+        >>> len(set(sample.prompts)), sample.answer_tokens.shape
+        (100, torch.Size([100, 2]))
     """
     words = words or ENGLISH
     _check_frames(words.frames)

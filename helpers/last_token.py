@@ -25,6 +25,11 @@ class LastToken:
     Args:
         model: in evaluation mode, without hooks.
         tokens: prompts of one length, without padding.
+
+    Example:
+        >>> last = LastToken(model, prompts.tokens)
+        >>> torch.allclose(last.logits()[:, 0], logits[:, -1], atol=1e-3)
+        True
     """
 
     def __init__(self, model: TransformerBridge, tokens: Int[Tensor, "prompt pos"]):

@@ -28,6 +28,11 @@ class LogitDiff:
     Attributes:
         answer_tokens: (right, wrong) token ids of each prompt.
         per_prompt: give one value a prompt instead of the average.
+
+    Example:
+        >>> metric = LogitDiff(prompts.answer_tokens)
+        >>> torch.equal(metric(logits[:, -1]), logit_diff(logits, prompts.answer_tokens))
+        True
     """
 
     answer_tokens: Int[Tensor, "batch 2"]
@@ -68,6 +73,11 @@ def logit_diff(
 
     Raises:
         ValueError: if the shapes do not fit.
+
+    Example:
+        >>> final_logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]])  # [batch, vocab]
+        >>> logit_diff(final_logits, torch.tensor([[1, 2], [1, 2]]), per_prompt=True)
+        tensor([ 2., -1.])
     """
     if answer_tokens.ndim != 2 or answer_tokens.shape[1] != 2:
         raise ValueError(
@@ -93,6 +103,11 @@ def logit_diff_directions(
     average over a batch in which each answer is right as often as wrong. What a model does between the
     residual stream and this input, or to its logits (a norm's weight, a scale), is not part of it
     either: :func:`residual_stack_to_logit_diff` adds it. In float32 also for a model in half precision.
+
+    Example:
+        >>> directions = logit_diff_directions(model, prompts.answer_tokens)
+        >>> directions.shape == (len(prompts), model.cfg.d_model)
+        True
     """
     right, wrong = in_float(model.tokens_to_residual_directions(answer_tokens)).unbind(1)
     return right - wrong
@@ -129,6 +144,13 @@ def residual_stack_to_logit_diff(
         NotImplementedError: if the model's logits are not linear in the normed stream (soft cap, or a
             layer in between); if its stream is not the sum of what its components' hooks show, and the
             stack holds something else than streams of the cached run.
+
+    Example:
+        >>> directions = logit_diff_directions(model, prompts.answer_tokens)
+        >>> components = cache.decompose_resid(layer=-1, pos_slice=-1)
+        >>> parts = residual_stack_to_logit_diff(components, cache, directions)
+        >>> torch.allclose(parts.sum(), logit_diff(logits, prompts.answer_tokens), atol=1e-3)
+        True
     """
     if residual_stack.shape[-2:] != directions.shape:
         raise ValueError(
@@ -155,6 +177,10 @@ def normalise(
 
     Raises:
         ValueError: if the two runs do not differ, so that there is nothing to restore.
+
+    Example:
+        >>> normalise(torch.tensor([-2.0, 0.0, 2.0]), clean=2.0, corrupted=-2.0)
+        tensor([0.0000, 0.5000, 1.0000])
     """
     clean, corrupted = (in_float(v) if isinstance(v, Tensor) else v for v in (clean, corrupted))
     value, span = in_float(value), torch.as_tensor(clean - corrupted)

@@ -59,6 +59,11 @@ def load_model(
         ValueError: if both ``device`` and ``device_map`` are given, or the device does not exist.
         NotImplementedError: if the model computes something else once its weights are processed, as
             BitNet, Ernie 4.5 MoE and GPT-OSS do.
+
+    Example:
+        >>> model = load_model("./my-model")  # a folder; "gpt2" is GPT-2 small
+        >>> model.cfg.model_name
+        'my-model'
     """
     if device_map is not None and device is not None:
         raise ValueError(f"Give device ({device!r}) or device_map ({device_map!r}), not both.")
@@ -80,7 +85,12 @@ def _has_plain_attention(model: TransformerBridge) -> bool:
 
 
 def n_key_value_heads(model: TransformerBridge) -> int:
-    """Heads that keys and values have; in grouped-query attention several query heads share one."""
+    """Heads that keys and values have; in grouped-query attention several query heads share one.
+
+    Example:
+        >>> n_key_value_heads(model) <= model.cfg.n_heads
+        True
+    """
     return model.cfg.n_key_value_heads or model.cfg.n_heads
 
 

@@ -23,6 +23,12 @@ class PaddedTokens:
     Attributes:
         tokens: any token stands where there is padding.
         mask: 1 where a prompt is, its beginning-of-sequence token included; 0 on padding.
+
+    Example:
+        >>> padded = PaddedTokens.of_rows([[5, 6], [5, 6, 7]], "cpu")
+        >>> padded.mask, padded.lengths
+        (tensor([[0, 1, 1],
+                [1, 1, 1]]), tensor([2, 3]))
     """
 
     tokens: Int[Tensor, "batch pos"]

@@ -101,6 +101,14 @@ def patch_sweep(
             unembedding, say, or a cache of another kind than keys and values); or if the model
             does not let itself be patched at the site (it ignores what a hook returns there, or
             cannot take a batch that grows from block to block, as ALiBi models such as Bloom).
+
+    Example:
+        >>> metric = prompts.metric()
+        >>> effects = patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, "resid_pre", metric)
+        >>> effects.shape == (model.cfg.n_layers, prompts.tokens.shape[1])  # layer, position
+        True
+        >>> torch.allclose(effects[0, prompts.changed_positions], metric(logits[:, -1]), atol=1e-3)
+        True
     """
     check_model(model)
     check_tokens(base_tokens, source_tokens)
@@ -164,6 +172,12 @@ def patch_head_outputs(
 
     Raises:
         ValueError: before any patching, as for :func:`patch_sweep`, and if an output has a wrong shape.
+
+    Example:
+        >>> metric = prompts.metric()
+        >>> nothing = torch.zeros(*prompts.tokens.shape, model.cfg.d_head)
+        >>> patch_head_outputs(model, prompts.tokens, [(0, 1), (1, 2)], [nothing, nothing], metric).shape
+        torch.Size([2])
     """
     check_model(model)
     columns = sorted(chosen("positions", positions, base_tokens.shape[1]))

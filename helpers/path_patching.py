@@ -49,6 +49,11 @@ class Path(NamedTuple):
     """What an earlier head tells an input of a later one.
 
     ``sender`` carries the effect as its value; ``through`` is "query", "key" or "value".
+
+    Example:
+        >>> path = Path(sender=Head(5, 5, 0.4), through="key", receiver=Head(7, 3, 1.0))
+        >>> f"{path.sender.name} speaks to the {path.through} of {path.receiver.name}"
+        'L5H5 speaks to the key of L7H3'
     """
 
     sender: Head
@@ -70,6 +75,12 @@ def strongest_paths(
         receiver: the head that hears.
         count: how many paths at most.
         at_least: the size that a path must have, without sign.
+
+    Example:
+        >>> effects = {"query": torch.tensor([[0.1, -0.7]]), "key": torch.tensor([[0.3, 0.0]])}
+        >>> paths = strongest_paths(effects, receiver=Head(1, 0, 1.0), count=2)
+        >>> [(path.sender.name, path.through) for path in paths]
+        [('L0H1', 'query'), ('L0H0', 'key')]
     """
     paths = [
         Path(sender, through, receiver)
@@ -119,6 +130,13 @@ def path_patch_sweep(
         NotImplementedError: before any patching, as for :func:`helpers.patching.patch_sweep`, and if
             what an attention layer adds to the residual stream is not the sum of its heads'
             ``z W_O`` and its bias.
+
+    Example:
+        >>> metric = prompts.metric()
+        >>> clean, corrupted = prompts.tokens, prompts.corrupted_tokens
+        >>> heard = path_patch_sweep(model, corrupted, clean, (2, 0), "q", metric)
+        >>> heard.shape == (model.cfg.n_layers, model.cfg.n_heads)  # of each sender
+        True
     """
     check_model(model)
     check_tokens(base_tokens, source_tokens)

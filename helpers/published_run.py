@@ -306,6 +306,10 @@ def published_comparison(model: TransformerBridge) -> str:
 
     Args:
         model: from :func:`helpers.models.load_model`, without hooks.
+
+    Example:
+        >>> print(published_comparison(model))  # not GPT-2 small
+        The published figures are GPT-2 small's and are not compared with this run's: ...
     """
     if why_not := _why_not_gpt2_small(model):
         return (

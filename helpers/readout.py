@@ -38,6 +38,11 @@ def final_readout(model: TransformerBridge) -> Readout:
     Raises:
         NotImplementedError: if they are not its last norm, its unembedding, a number and a cap: where a
             layer stands in between (ModernBERT's head), say.
+
+    Example:
+        >>> readout = final_readout(model)
+        >>> readout.scale  # what the logits are multiplied by
+        1.0
     """
     state = (model.compatibility_mode, precision_of(model))
     if model not in _known or _known[model][0] != state:
@@ -50,6 +55,10 @@ def linear_readout(model: TransformerBridge) -> Readout:
 
     Raises:
         NotImplementedError: if they are capped, and as :func:`final_readout`.
+
+    Example:
+        >>> linear_readout(model) == final_readout(model)
+        True
     """
     readout = final_readout(model)
     if readout.cap:
@@ -65,6 +74,9 @@ def check_heads(model: TransformerBridge) -> None:
 
     Raises:
         NotImplementedError: if they do not, and as :func:`linear_readout`.
+
+    Example:
+        >>> check_heads(model)  # nothing is said: direct effects of heads can be read off
     """
     readout = linear_readout(model)
     if fault := readout.layers_fault or readout.heads_fault:
@@ -81,6 +93,10 @@ def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model vocab"]:
 
     Raises:
         NotImplementedError: as :func:`linear_readout`.
+
+    Example:
+        >>> unembedding(model).shape == (model.cfg.d_model, model.cfg.d_vocab)
+        True
     """
     return read_directions(model, in_float(model.W_U).T).T
 
@@ -94,6 +110,11 @@ def read_directions(
 
     Raises:
         NotImplementedError: as :func:`linear_readout`.
+
+    Example:
+        >>> token_directions = read_directions(model, model.W_U.T[:3])
+        >>> torch.allclose(token_directions, unembedding(model).T[:3])
+        True
     """
     scale = linear_readout(model).scale
     return before_norm(model, in_float(directions)) * scale
@@ -105,6 +126,12 @@ def normed_stack(
     """Vectors of the final position as the unembedding meets them, the last norm's scale frozen.
 
     A bias of the norm is left out: like the unembedding's, it belongs to no component.
+
+    Example:
+        >>> final = cache["resid_post", -1][None, :, -1]
+        >>> [normed] = normed_stack(final, cache)
+        >>> torch.allclose(normed @ model.W_U + model.b_U, logits[:, -1], atol=1e-3)
+        True
     """
     return normed(stack, cache, -1)
 
@@ -117,6 +144,10 @@ def check_parts(stack: Float[Tensor, "component batch d_model"], cache: Activati
 
     Raises:
         NotImplementedError: if the model is such a one and a vector is none of these.
+
+    Example:
+        >>> parts = cache.decompose_resid(layer=-1, pos_slice=-1)
+        >>> check_parts(parts, cache)  # nothing is said: the stream is their sum
     """
     readout = final_readout(cache.model)
     fault = readout.layers_fault or readout.heads_fault

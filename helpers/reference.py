@@ -20,7 +20,12 @@ from torch import Tensor
 
 @cache
 def published() -> dict[str, Any]:
-    """The whole record: ``source``, ``prompts``, ``printed``, ``figures`` and ``axes``."""
+    """The whole record: ``source``, ``prompts``, ``printed``, ``figures`` and ``axes``.
+
+    Example:
+        >>> sorted(published())
+        ['axes', 'figures', 'printed', 'prompts', 'source']
+    """
     return json.loads(resources.files("helpers").joinpath("gpt2_small_ioi.json").read_text())
 
 
@@ -29,6 +34,10 @@ def published_value(name: str) -> Any:
 
     Raises:
         KeyError: with the names there are.
+
+    Example:
+        >>> round(published_value("logit_diff_average"), 2)
+        3.55
     """
     return _lookup(published()["printed"], name)
 
@@ -38,6 +47,10 @@ def published_heatmap(name: str) -> Float[Tensor, "layer head_or_position"]:
 
     Raises:
         KeyError: with the names there are.
+
+    Example:
+        >>> published_heatmap("head_attribution").shape
+        torch.Size([12, 12])
     """
     heatmaps = {k: v for k, v in published()["figures"].items() if isinstance(v, list)}
     return torch.tensor(_lookup(heatmaps, name))
@@ -48,13 +61,22 @@ def published_line(name: str) -> dict[str, float]:
 
     Raises:
         KeyError: with the names there are.
+
+    Example:
+        >>> list(published_line("logit_lens"))[:2]
+        ['0_pre', '0_mid']
     """
     lines = {k: v for k, v in published()["figures"].items() if isinstance(v, dict)}
     return _lookup(lines, name)
 
 
 def published_circuit() -> dict[str, list[tuple[int, int]]]:
-    """Wang et al.'s classes of heads (the paper's figure 2), each with its (layer, head) members."""
+    """Wang et al.'s classes of heads (the paper's figure 2), each with its (layer, head) members.
+
+    Example:
+        >>> published_circuit()["name mover"]
+        [(9, 6), (9, 9), (10, 0)]
+    """
     circuit = json.loads(resources.files("helpers").joinpath("gpt2_small_circuit.json").read_text())
     return {role: [(layer, head) for layer, head in heads] for role, heads in circuit["classes"].items()}
 
@@ -71,6 +93,11 @@ def beside_published(rows: Mapping[str, tuple[object, object]], model_name: str)
     Args:
         rows: what was measured, to (this run's value, the published value): numbers or text.
         model_name: heads the column of this run.
+
+    Example:
+        >>> beside_published({"logit difference": (4.72, 3.55)}, "my-model")
+                          this run (my-model)  GPT-2 small (published)
+        logit difference                 4.72                     3.55
     """
     columns = [f"this run ({model_name})", "GPT-2 small (published)"]
     table = pd.DataFrame(list(rows.values()), index=list(rows), columns=columns, dtype=object)

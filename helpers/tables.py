@@ -23,6 +23,13 @@ def show_table(table: pd.DataFrame, *, decimals: int = 3, signed: bool = False) 
         table: with named columns, and units where there are any.
         decimals: of each float.
         signed: a plus before positive floats, as for effects.
+
+    Example:
+        >>> table = pd.DataFrame({"effect": [0.512, -0.2]}, index=["L0H1", "L1H0"])
+        >>> show_table(table, decimals=2, signed=True)
+              effect
+        L0H1   +0.51
+        L1H0   -0.20
     """
     number = f"{{:{'+' if signed else ''}.{decimals}f}}"
     with pd.option_context(
@@ -46,6 +53,13 @@ def head_table(
 
     Raises:
         IndexError: if a head is not in a matrix; heads count from zero.
+
+    Example:
+        >>> head_table([(0, 1), (1, 0)], {"effect": torch.tensor([[0.0, 2.5], [-1.5, 0.0]])})
+              effect
+        head
+        L0H1     2.5
+        L1H0    -1.5
     """
     places = [(int(head[0]), int(head[1])) for head in heads]
     if any(min(place) < 0 for place in places):
@@ -56,6 +70,13 @@ def head_table(
 
 
 def path_table(paths: Iterable[Path]) -> pd.DataFrame:
-    """Direct paths between heads by name, with what each restores."""
+    """Direct paths between heads by name, with what each restores.
+
+    Example:
+        >>> path_table([Path(Head(0, 1, 0.5), "query", Head(2, 3, 1.0))])
+             speaks to the    of  restores
+        head
+        L0H1         query  L2H3       0.5
+    """
     rows = [(p.sender.name, p.through, p.receiver.name, p.sender.value) for p in paths]
     return pd.DataFrame(rows, columns=["head", "speaks to the", "of", "restores"]).set_index("head")

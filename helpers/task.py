@@ -57,6 +57,18 @@ class Task:
         labels: what figures and tables call each prompt.
         combine: how the answers of a group become one number (:mod:`helpers.answers`); ``None`` if each
             side is one token.
+
+    Example:
+        >>> task = Task.from_prompts(
+        ...     model,
+        ...     clean=["When John met Mary, John gave a book to"],
+        ...     corrupted=["When John met Mary, Mary gave a book to"],
+        ...     right=[" Mary"],
+        ...     wrong=[" John"],
+        ...     roles={"name": "Mary"},
+        ... )
+        >>> task
+        Task(1 prompts of 11 tokens; right minus wrong logit; roles: name, end)
     """
 
     prompts: list[str]

@@ -27,6 +27,12 @@ class TaskCheck:
     Attributes:
         clean: positive where the right answer is preferred.
         corrupted: by the answers that are right in the clean prompt.
+
+    Example:
+        >>> clean = torch.tensor([2.0, 1.0, -0.5])
+        >>> check = TaskCheck(clean, corrupted=-clean)
+        >>> print(check.accuracy)  # two in three, which is little to go by
+        +0.67 [+0.21, +0.94]
     """
 
     clean: Float[Tensor, " batch"]
@@ -64,6 +70,14 @@ def check_task(task: Task, model: TransformerBridge) -> TaskCheck:
     Warns:
         UserWarning: if the accuracy is not above chance, or the metric is not higher on clean prompts
             than on corrupted ones, going by their intervals; it names the prompts.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")  # of a model that cannot do it
+        ...     check = check_task(prompts, model)
+        >>> check.clean.shape == check.corrupted.shape == (len(prompts),)
+        True
     """
     if len(task) < 2:
         raise ValueError(f"An interval needs at least two prompts; the task has {len(task)}. Give more.")

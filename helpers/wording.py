@@ -11,7 +11,14 @@ COLUMNS = 100
 
 
 class NamedValue(Protocol):
-    """A name and a value measured for it, as :class:`helpers.head_scores.Head` has them."""
+    """A name and a value measured for it, as :class:`helpers.head_scores.Head` has them.
+
+    Example:
+        >>> from helpers.head_scores import Head
+        >>> head: NamedValue = Head(9, 6, 1.25)
+        >>> head.name, head.value
+        ('L9H6', 1.25)
+    """
 
     @property
     def name(self) -> str: ...
@@ -25,6 +32,11 @@ def say(text: str) -> None:
 
     Line breaks in the text are kept. A line that begins with spaces keeps its indentation where it is
     broken, and a list item (``- …``) hangs.
+
+    Example:
+        >>> say("- Heads that move the name: " + "L9H9, " * 12 + "and no other.")
+        - Heads that move the name: L9H9, L9H9, L9H9, L9H9, L9H9, L9H9, L9H9, L9H9, L9H9, L9H9, L9H9,
+          L9H9, and no other.
     """
     print("\n".join(_folded(line) for line in text.split("\n")))
 
@@ -39,18 +51,34 @@ def _folded(line: str) -> str:
 
 
 def listing(heads: Iterable[NamedValue]) -> str:
-    """Names and values of heads, such as ``L0H1 +0.500, L1H0 -0.200``, that no line break parts."""
+    """Names and values of heads, such as ``L0H1 +0.500, L1H0 -0.200``, that no line break parts.
+
+    Example:
+        >>> from helpers.head_scores import Head
+        >>> listing([Head(0, 1, 0.5), Head(1, 0, -0.2)]).split()
+        ['L0H1', '+0.500,', 'L1H0', '-0.200']
+    """
     return ", ".join(f"{head.name}\N{NO-BREAK SPACE}{head.value:+.3f}" for head in heads)
 
 
 def enumerated(names: Iterable[str], none: str = "none") -> str:
-    """``a``, ``a and b`` or ``a, b and c``; for an empty list, ``none``."""
+    """``a``, ``a and b`` or ``a, b and c``; for an empty list, ``none``.
+
+    Example:
+        >>> enumerated(["L0H1", "L1H0", "L2H3"])
+        'L0H1, L1H0 and L2H3'
+    """
     *others, last = list(names) or [none]
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def short_identity(identity: str | None) -> str:
-    """An identity as a sentence names it."""
+    """An identity as a sentence names it.
+
+    Example:
+        >>> short_identity("sha256 0123456789abcdef")
+        'sha256 0123456789ab…'
+    """
     if identity is None:
         return "unknown"
     kind, _, digest = identity.rpartition(" ")

@@ -31,6 +31,10 @@ def previous_token(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tenso
     Range: 0 to 1; 1 if the head attends nowhere else.
     Null: even attention, mean over i >= 1 of 1/(i+1).
     Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
+
+    Example:
+        >>> previous_token(torch.eye(6).roll(1, 0)[None, None])
+        tensor([[1.]])
     """
     return _diagonal(pattern, 1)
 
@@ -42,6 +46,10 @@ def duplicate_token(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tens
     Range: 0 to 1; 1 if the head attends nowhere else.
     Null: even attention, mean over i >= n of 1/(i+1).
     Source: Wang et al. 2022, Interpretability in the Wild (arXiv 2211.00593).
+
+    Example:
+        >>> duplicate_token(torch.eye(6).roll(3, 0)[None, None])  # three tokens, twice
+        tensor([[1.]])
     """
     return _diagonal(pattern, pattern.shape[-1] // 2)
 
@@ -53,6 +61,10 @@ def induction(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "b
     Range: 0 to 1; 1 if the head attends nowhere else.
     Null: even attention, mean over i >= n-1 of 1/(i+1).
     Source: Olsson et al. 2022, In-context Learning and Induction Heads.
+
+    Example:
+        >>> induction(torch.eye(6).roll(2, 0)[None, None])  # three tokens, twice
+        tensor([[1.]])
     """
     return _diagonal(pattern, pattern.shape[-1] // 2 - 1)
 
@@ -65,6 +77,10 @@ def first_token(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, 
     Null: even attention, mean over i >= 1 of 1/(i+1).
     Source: Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks
     (arXiv 2309.17453).
+
+    Example:
+        >>> first_token(torch.eye(6)[:1].expand(6, 6)[None, None])
+        tensor([[1.]])
     """
     return in_float(pattern[..., 1:, 0]).mean(-1)
 
@@ -76,6 +92,10 @@ def self_attention(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tenso
     Range: 0 to 1; 1 if the head attends nowhere else.
     Null: even attention, mean over i >= 1 of 1/(i+1).
     Source: Clark et al. 2019, What Does BERT Look At? (arXiv 1906.04341).
+
+    Example:
+        >>> self_attention(torch.eye(6)[None, None])
+        tensor([[1.]])
     """
     return in_float(pattern.diagonal(dim1=-2, dim2=-1)[..., 1:]).mean(-1)
 
@@ -87,6 +107,10 @@ def local_window(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor,
     Range: 0 to 1; 1 if the head attends nowhere else.
     Null: even attention, mean over i >= 8 of 8/(i+1).
     Source: Clark et al. 2019, What Does BERT Look At? (arXiv 1906.04341).
+
+    Example:
+        >>> local_window(torch.eye(20).roll(5, 0)[None, None])  # always the fifth before
+        tensor([[1.]])
     """
     offsets = range(1, LOCAL_WINDOW + 1)
     diagonals = [pattern.diagonal(-d, dim1=-2, dim2=-1)[..., LOCAL_WINDOW - d :] for d in offsets]
@@ -100,6 +124,10 @@ def entropy(pattern: Float[Tensor, "batch head dest src"]) -> Float[Tensor, "bat
     Range: 0 to 1; 0 if all attention goes to one token.
     Null: even attention, 1.
     Source: Clark et al. 2019, What Does BERT Look At? (arXiv 1906.04341).
+
+    Example:
+        >>> entropy(even_attention(6)), entropy(torch.eye(6)[None, None])
+        (tensor([[1.]]), tensor([[0.]]))
     """
     entropies = torch.special.entr(in_float(pattern)).sum(-1)[..., 1:]
     seen = torch.arange(2, pattern.shape[-1] + 1, device=pattern.device)
@@ -115,7 +143,13 @@ def _diagonal(pattern: Tensor, offset: int) -> Tensor:
 
 
 def even_attention(length: int) -> Float[Tensor, "1 1 dest src"]:
-    """The pattern of a head that spreads its attention evenly over what it can see."""
+    """The pattern of a head that spreads its attention evenly over what it can see.
+
+    Example:
+        >>> even_attention(2)
+        tensor([[[[1.0000, 0.0000],
+                  [0.5000, 0.5000]]]])
+    """
     seen = torch.arange(1, length + 1.0)
     return (torch.ones(length, length) / seen[:, None]).tril()[None, None]
 
@@ -140,6 +174,11 @@ def pattern_samples(
 
     Returns:
         For each score its samples and its null, which is the score of :func:`even_attention`.
+
+    Example:
+        >>> measured = pattern_samples(model, prompts.tokens, {"rests": first_token})
+        >>> measured["rests"].value.shape == (model.cfg.n_layers, model.cfg.n_heads)
+        True
     """
     rows, length = tokens.shape
     shape = (rows, model.cfg.n_layers, model.cfg.n_heads)

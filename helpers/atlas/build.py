@@ -42,6 +42,10 @@ class Settings:
         passages: of text, at most twelve.
         tokens: sampled for the circuits.
         ioi_pairs: of IOI prompts.
+
+    Example:
+        >>> Settings(length=10_000).fitted(model).length == model.cfg.n_ctx // 2
+        True
     """
 
     seed: int = 0
@@ -82,6 +86,10 @@ class Group:
 
     Attributes:
         direct: the scores among them that read direct effects off ``z W_O``.
+
+    Example:
+        >>> [score.__name__ for score in GROUPS["prefix matching and copying"].scores]
+        ['prefix_matching', 'prefix_copying']
     """
 
     scores: Sequence[Callable[..., Tensor]]
@@ -182,6 +190,12 @@ def build_atlas(
 
     Raises:
         ValueError: for a group that does not exist, or a model in training mode.
+
+    Example:
+        >>> few = Settings(rows=2, length=10)
+        >>> atlas = build_atlas(model, few, groups=["attention on repeated tokens"])
+        >>> atlas.scores
+        ['previous_token', 'duplicate_token', 'induction']
     """
     unknown = set(groups or ()) - GROUPS.keys()
     if unknown:
@@ -229,6 +243,12 @@ def load_or_build(
 
     A stored one counts if it is of the same weights, tokenizer, settings and scores, whatever the models
     are called; one that does not count is said, and why. Nothing is written.
+
+    Example:
+        >>> small = Settings(rows=2, length=8, block=4, passages=2, tokens=16, ioi_pairs=2)
+        >>> atlas, was_there = load_or_build(model, "atlas-folder", small)
+        >>> was_there, len(atlas.table) == model.cfg.n_layers * model.cfg.n_heads
+        (False, True)
     """
     path = Path(folder) / f"{file_stem(model.cfg.model_name)}.parquet"
     if path.is_file():
@@ -271,6 +291,11 @@ def build_files(
     Raises:
         NotWrittenError: if the folder cannot be written to; before anything is measured, if possible.
         OtherModelError: before anything is measured, if there are such files and `replace` is not given.
+
+    Example:
+        >>> small = Settings(rows=2, length=8, block=4, passages=2, tokens=16, ioi_pairs=2)
+        >>> [path.suffix for path in build_files(model, Path("atlas-folder"), small)]
+        ['.csv', '.parquet', '.json']
     """
     check_writable(out)
     identity = model_identity(model)

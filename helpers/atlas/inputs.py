@@ -14,13 +14,24 @@ ORDINARY = (100, 20_000)  # token ids: neither the special and commonest ones no
 
 
 def token_range(model: TransformerBridge) -> tuple[int, int]:
-    """From which id to below which one random tokens are drawn."""
+    """From which id to below which one random tokens are drawn.
+
+    Example:
+        >>> low, high = token_range(model)
+        >>> 0 < low < high <= model.cfg.d_vocab
+        True
+    """
     d_vocab = model.cfg.d_vocab
     return ORDINARY if d_vocab > ORDINARY[1] else (d_vocab // 10, d_vocab)
 
 
 def start_token(model: TransformerBridge) -> int:
-    """Beginning of sequence, or what a tokenizer without one ends a text with."""
+    """Beginning of sequence, or what a tokenizer without one ends a text with.
+
+    Example:
+        >>> start_token(model) == model.tokenizer.bos_token_id
+        True
+    """
     tokenizer = model.tokenizer
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in ids if token is not None)
@@ -31,6 +42,11 @@ def sampled_tokens(count: int, seed: int, low: int, high: int) -> Int[Tensor, " 
 
     Raises:
         ValueError: if the range holds too few.
+
+    Example:
+        >>> tokens = sampled_tokens(5, seed=0, low=100, high=200)
+        >>> len(tokens.unique())
+        5
     """
     if not 1 < count <= high - low:
         raise ValueError(f"count must be 2 … {high - low} (low={low}, high={high}); got {count}.")
@@ -45,6 +61,11 @@ def prefix_tokens(
 
     Raises:
         ValueError: if the range holds too few tokens.
+
+    Example:
+        >>> tokens = prefix_tokens(model, rows=2, block=5, seed=0, low=10, high=100)
+        >>> tokens.shape, torch.equal(tokens[:, 1:6], tokens[:, 6:11])
+        (torch.Size([2, 21]), True)
     """
     once = torch.stack([sampled_tokens(block, seed * rows + row, low, high) for row in range(rows)])
     first = torch.full((rows, 1), start_token(model))
@@ -64,6 +85,10 @@ def passages(
 
     Raises:
         ValueError: if the shortest is no 16 tokens long, too few to say where a head looks.
+
+    Example:
+        >>> passages(model, count=2, most_tokens=20).shape
+        torch.Size([2, 20])
     """
     rows = [model.to_tokens(passage)[0] for passage in passage_texts()[:count]]
     length = min(most_tokens, model.cfg.n_ctx, *(len(row) for row in rows))
@@ -75,6 +100,11 @@ def passages(
 
 
 def passage_texts() -> list[str]:
-    """The twelve passages."""
+    """The twelve passages.
+
+    Example:
+        >>> len(passage_texts())
+        12
+    """
     text = resources.files("helpers.atlas").joinpath("passages.txt").read_text(encoding="utf-8")
     return [passage.strip() for passage in text.split("\n=====\n")]

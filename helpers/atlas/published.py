@@ -28,6 +28,11 @@ def published_atlas() -> Atlas:
 
     Its columns are called as those of a measured atlas, and mean the same on other samples: two rows
     of random tokens, and the eight reference prompts. There are no errors.
+
+    Example:
+        >>> atlas = published_atlas()
+        >>> atlas.table.loc[atlas.table["name"] == "L9H9", "role"].item()
+        'name mover'
     """
     columns = {f.__name__: published_heatmap(heatmap) for f, heatmap in HEATMAPS.items()}
     n_layers, n_heads = next(iter(columns.values())).shape

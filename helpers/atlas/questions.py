@@ -28,6 +28,10 @@ class Kind:
     Attributes:
         score: the column that tells.
         threshold: heads above it are of the kind; below it, if it is negative.
+
+    Example:
+        >>> KINDS["induction"]
+        Kind(score='induction', threshold=0.4)
     """
 
     score: str
@@ -54,6 +58,12 @@ def heads_of_kind(atlas: Atlas, kind: str) -> list[Head]:
 
     Raises:
         KeyError: with the kinds there are.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> [head.name for head in heads_of_kind(atlas, "induction")[:3]]
+        ['L5H1', 'L6H9', 'L5H5']
     """
     if kind not in KINDS:
         raise KeyError(f"No kind {kind!r}; there is {', '.join(KINDS)}.")
@@ -71,6 +81,12 @@ def is_known(atlas: Atlas, layer: int, head: int) -> dict[str, float]:
 
     Raises:
         ValueError: if there is no such head.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> list(is_known(atlas, 5, 5))
+        ['induction']
     """
     _check_head(atlas, layer, head)
     found = {kind: heads_of_kind(atlas, kind) for kind in KINDS}
@@ -82,25 +98,52 @@ def rank_of(atlas: Atlas, score: str, layer: int, head: int) -> int:
 
     Raises:
         ValueError: if there is no such head.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> rank_of(atlas, "induction", 5, 5)
+        3
     """
     _check_head(atlas, layer, head)
     return int(ranks(atlas, score)[layer, head])
 
 
 def ranks(atlas: Atlas, score: str) -> Int[Tensor, "layer head"]:
-    """:func:`rank_of` every head."""
+    """:func:`rank_of` every head.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> ranks(atlas, "induction")[5, 5]
+        tensor(3)
+    """
     values = atlas.score(score)
     higher = values.flatten()[None, :] > values.flatten()[:, None]
     return higher.sum(1).reshape(values.shape) + 1
 
 
 def relative_depth(atlas: Atlas, layer: int) -> float:
-    """0 for the first layer, 1 for the last."""
+    """0 for the first layer, 1 for the last.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> relative_depth(atlas, 0), relative_depth(atlas, 11)
+        (0.0, 1.0)
+    """
     return layer / max(1, atlas.info["n_layers"] - 1)
 
 
 def profiles(atlas: Atlas, scores: Sequence[str]) -> Float[Tensor, "head score"]:
-    """Each head's scores as parts of the strongest head's, so that models and units compare."""
+    """Each head's scores as parts of the strongest head's, so that models and units compare.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> profiles(atlas, ["induction", "previous_token"]).shape
+        torch.Size([144, 2])
+    """
     columns = [atlas.score(score).flatten() for score in scores]
     return torch.stack([c / c.abs().max().clamp(min=1e-9) for c in columns], dim=1)
 
@@ -113,6 +156,12 @@ def most_similar(atlas: Atlas, other: Atlas, layer: int, head: int, *, count: in
 
     Raises:
         ValueError: if there is no such head, or no score that both have.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> most_similar(atlas, atlas, 5, 5)[0].name
+        'L6H9'
     """
     _check_head(atlas, layer, head)
     return top_heads(distances(atlas, other)[layer, head], count, smallest=True)
@@ -126,6 +175,12 @@ def distances(atlas: Atlas, other: Atlas) -> Float[Tensor, "layer head other_lay
 
     Raises:
         ValueError: if there is no score that both have.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> distances(atlas, atlas).shape
+        torch.Size([12, 12, 12, 12])
     """
     common = [score for score in atlas.scores if score in other.scores]
     if not common:

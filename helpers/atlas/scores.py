@@ -1,7 +1,8 @@
 """What a score is: samples of one number for every head, a null, and a docstring that says the rest.
 
 A score's docstring is its entry in the schema. It says what the score means, and then has four fields,
-each beginning a line with its name: ``Formula:``, ``Range:``, ``Null:`` and ``Source:``.
+each beginning a line with its name: ``Formula:``, ``Range:``, ``Null:`` and ``Source:``. An example may
+follow.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ class Measured:
         samples: one value for each sample: a row of tokens, a token, a pair of prompts. A score that is
             exact, because it is read off the weights, has one sample.
         null: what a head that knows nothing would score: for attention, one that spreads it evenly.
+
+    Example:
+        >>> measured = Measured(samples=torch.tensor([[[0.0]], [[1.0]]]), null=0.1)
+        >>> measured.value, measured.error
+        (tensor([[0.5000]]), tensor([[0.5000]]))
     """
 
     samples: Float[Tensor, "sample layer head"]
@@ -50,8 +56,14 @@ def describe(function: Callable[..., Any]) -> dict[str, str]:
 
     Raises:
         ValueError: if a field is missing.
+
+    Example:
+        >>> from helpers.atlas.attention import induction
+        >>> describe(induction)["source"]
+        'Olsson et al. 2022, In-context Learning and Induction Heads.'
     """
     text = inspect.getdoc(function) or ""
+    text = re.split(r"^Examples?:$", text, flags=re.MULTILINE)[0]
     parts = re.split(rf"^({'|'.join(FIELDS)}): ", text, flags=re.MULTILINE)
     entry = {"meaning": parts[0], **dict(zip(map(str.lower, parts[1::2]), parts[2::2], strict=True))}
     missing = [field for field in FIELDS if field.lower() not in entry]
@@ -67,6 +79,11 @@ def centred_rank(
     """Where each row's own value stands in the row it is of: 1 largest, -1 smallest, 0 in the middle.
 
     Ties count half, so a row of equal values gives 0.
+
+    Example:
+        >>> values = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> centred_rank(values, torch.tensor([3.0])), centred_rank(values, torch.tensor([2.0]))
+        (tensor([1.]), tensor([0.]))
     """
     larger = (values > own[:, None]).sum(1)
     smaller = (values < own[:, None]).sum(1)

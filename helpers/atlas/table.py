@@ -37,6 +37,11 @@ class Atlas:
         info: provenance. ``model``, ``revision``, ``weights`` and ``tokenizer`` (which tell a model,
             see :mod:`helpers.atlas.identity`), ``n_layers``, ``n_heads``, ``settings``, ``versions``,
             ``scores`` (meaning, formula, range, null, source, samples of each), ``unavailable``.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> published_atlas().score("induction").shape
+        torch.Size([12, 12])
     """
 
     table: pd.DataFrame
@@ -106,6 +111,12 @@ def read_atlas(path: Path | str) -> Atlas:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if the file is neither, or holds no provenance.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> csv, parquet, info = published_atlas().write("atlas-folder")
+        >>> read_atlas(parquet).scores == published_atlas().scores
+        True
     """
     path = Path(path)
     if path.suffix == ".csv":
@@ -122,7 +133,14 @@ def read_atlas(path: Path | str) -> Atlas:
 def make_table(
     model: str, columns: dict[str, Float[Tensor, "layer head"]], n_layers: int, n_heads: int
 ) -> pd.DataFrame:
-    """One row a head, from columns of [layer, head]; NaN stands for what could not be had."""
+    """One row a head, from columns of [layer, head]; NaN stands for what could not be had.
+
+    Example:
+        >>> make_table("tiny", {"induction": torch.tensor([[0.25, 0.5]])}, n_layers=1, n_heads=2)
+          model  layer  head  name  induction
+        0  tiny      0     0  L0H0       0.25
+        1  tiny      0     1  L0H1       0.50
+    """
     layers = [layer for layer in range(n_layers) for _ in range(n_heads)]
     heads = [head for _ in range(n_layers) for head in range(n_heads)]
     names = [f"L{layer}H{head}" for layer, head in zip(layers, heads, strict=True)]
@@ -133,7 +151,12 @@ def make_table(
 
 
 def file_stem(model: str) -> str:
-    """A model's name as a file's name."""
+    """A model's name as a file's name.
+
+    Example:
+        >>> file_stem("EleutherAI/pythia-70m")
+        'EleutherAI--pythia-70m'
+    """
     return model.replace("/", "--")
 
 

@@ -34,6 +34,12 @@ def head_table(
 
     Raises:
         KeyError: with the scores there are, if there is no such score.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> head_table(atlas, "induction", count=2).data.count("<tr>")  # with the header
+        3
     """
     cells = _cells(atlas, by, count, smallest, columns)
     header = "".join(f"<th>{_html(name)}</th>" for name in cells)
@@ -43,7 +49,14 @@ def head_table(
 
 
 def score_table(atlas: Atlas) -> HTML:
-    """What each score of the atlas means, with its range and null, from its docstring."""
+    """What each score of the atlas means, with its range and null, from its docstring.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> score_table(atlas).data.count("<tr>") == 1 + len(atlas.scores)
+        True
+    """
     rows = "".join(
         f"<tr><td><code>{_html(name)}</code></td><td>{_html(entry['meaning'])}</td>"
         f"<td>{_html(entry['range'])}</td><td>{_html(entry['null'])}</td></tr>\n"
@@ -66,6 +79,13 @@ def sortable_table(
 
     Raises:
         KeyError: with the scores there are, if there is no such score.
+
+    Example:
+        >>> from helpers.atlas.published import published_atlas
+        >>> atlas = published_atlas()
+        >>> fig = sortable_table(atlas, by="induction", count=3)
+        >>> len(fig.data[0].cells["values"][0])
+        3
     """
     atlas.score(by)  # before any drawing
     scores = [by, *(score for score in atlas.scores if score != by)]

@@ -134,6 +134,9 @@ def index_text() -> str:
         "The helpers that the demos import, and that research of your own may. Shapes are "
         'jaxtyping\'s: ``Float[Tensor, "layer head"]`` is a tensor of numbers with an axis for layers '
         "and one for heads.\n",
+        "In the examples, ``torch`` is imported, ``model`` is from ``load_model()``, ``prompts`` are "
+        "``reference_prompts(model)``, and ``logits`` and ``cache`` are what "
+        "``model.run_with_cache(prompts.tokens)`` returns.\n",
         ".. toctree::\n   :hidden:\n",
         *(f"   {page.title} <{page.name}>" for page in PAGES),
         "",

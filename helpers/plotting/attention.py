@@ -33,6 +33,14 @@ def attention_patterns(
 
     Raises:
         ValueError: for empty or NaN values, patterns that are not square, labels that do not fit.
+
+    Example:
+        >>> pattern = cache["pattern", 1][0, :2]  # two heads on the first prompt
+        >>> tokens = model.to_str_tokens(prompts.tokens[0])
+        >>> fig = attention_patterns(pattern, tokens=tokens, names=["L1H0", "L1H1"], title="Attention")
+        <IPython.core.display.HTML object>
+        >>> len(fig.data)
+        2
     """
     array = as_array(patterns, "patterns", dims=(3,))
     if array.shape[1] != array.shape[2]:

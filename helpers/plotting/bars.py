@@ -34,6 +34,12 @@ def waterfall(
 
     Raises:
         ValueError: if there are no parts, two bars have one name, or a value is NaN.
+
+    Example:
+        >>> parts = {"later heads": 0.5, "MLPs": -0.25}
+        >>> fig = waterfall(parts, start=("lost", -1.0), end="net", title="Ablation", y="logits")
+        >>> float(fig.data[0].y[-1])  # the last bar: the first plus all parts
+        -0.75
     """
     labels = [start[0], *parts, end]
     if len(set(labels)) != len(labels):

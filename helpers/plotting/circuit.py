@@ -40,6 +40,18 @@ def circuit_graph(
     Raises:
         ValueError: if there is no node, a node lies outside the columns or in a row without a
             label, or an edge names no node.
+
+    Example:
+        >>> fig = circuit_graph(
+        ...     {"L0H1": (0, 0), "L2H3": (1, 2)},  # name: (column, row)
+        ...     [("L0H1", "L2H3", "value", 0.8)],
+        ...     title="A circuit",
+        ...     x="position",
+        ...     y="layer",
+        ...     x_labels=["John", "to"],
+        ... )
+        >>> fig.data[0].text
+        ('L0H1', 'L2H3')
     """
     if not nodes:
         raise ValueError("nodes is empty: nothing to draw.")

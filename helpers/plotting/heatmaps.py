@@ -60,6 +60,11 @@ def imshow(
 
     Raises:
         ValueError: for empty or NaN values, wrong dimensions or labels that do not fit.
+
+    Example:
+        >>> fig = imshow(torch.eye(2), title="Similarity", x="token", y="token", x_labels=["a", "b"])
+        >>> fig.layout.coloraxis.cmin, fig.layout.coloraxis.cmax  # zero is white
+        (-1.0, 1.0)
     """
     array = as_array(values, "values", dims=(2, 3))
     facets = array if array.ndim == 3 else array[None]
@@ -159,6 +164,11 @@ def head_map(
 
     Several facets may also be given by name, without ``facet_labels``. Other arguments and errors are
     those of :func:`imshow`.
+
+    Example:
+        >>> fig = head_map(torch.tensor([[0.5, -1.0], [0.0, 0.25]]), title="Effect", value_name="logits")
+        >>> fig.data[0].customdata[0][1], fig.data[0].z[0][1].item()
+        ('L0H1', -1.0)
     """
     if isinstance(values, Mapping):
         if facet_labels is not None:
@@ -199,6 +209,11 @@ def position_map(
 
     Args:
         positions: what stands at each position, such as its token.
+
+    Example:
+        >>> fig = position_map(torch.zeros(3, 2), ["John", "Mary"], title="Patching", value_name="share")
+        >>> fig.layout.xaxis.ticktext
+        ('John', 'Mary')
     """
     n_layers = as_array(values, "values", dims=(2, 3)).shape[-2]
     return imshow(
@@ -216,7 +231,12 @@ def position_map(
 
 
 def head_names(n_layers: int, n_heads: int) -> list[list[str]]:
-    """``L0H0`` and so on, as ``[layer][head]``."""
+    """``L0H0`` and so on, as ``[layer][head]``.
+
+    Example:
+        >>> head_names(2, 2)
+        [['L0H0', 'L0H1'], ['L1H0', 'L1H1']]
+    """
     return [[f"L{layer}H{head}" for head in range(n_heads)] for layer in range(n_layers)]
 
 

@@ -40,6 +40,12 @@ def line(
 
     Raises:
         ValueError: for empty or NaN values, series of unequal length, labels that do not fit.
+
+    Example:
+        >>> lens = {"clean": [0.0, 1.0], "corrupted": [0.0, -1.0]}
+        >>> fig = line(lens, title="Logit lens", x="layer", y="logits")
+        >>> [series.name for series in fig.data]
+        ['clean', 'corrupted']
     """
     named = values if isinstance(values, dict) else {"": values}
     series = {name: as_array(v, f"series {name!r}", dims=(1,)) for name, v in named.items()}
@@ -116,6 +122,11 @@ def scatter(
     Raises:
         ValueError: for empty or NaN values, unequal numbers of x, y and names, or no names for points
             that are not heads.
+
+    Example:
+        >>> fig = scatter(torch.rand(2, 3), torch.rand(2, 3), title="Heads", x="attention", y="logits")
+        >>> len(fig.data[0].x)
+        6
     """
     if names is None:
         n_layers, n_heads = as_array(x_values, "x_values without names", dims=(2,)).shape
@@ -194,6 +205,13 @@ def intervals(
 
     Raises:
         ValueError: for no series, empty or NaN values, labels that do not fit.
+
+    Example:
+        >>> effect = ([0.5, 1.5], [0.25, 1.0], [0.75, 2.0])  # values, lower and upper ends
+        >>> labels = ["L0H1", "L2H3"]
+        >>> fig = intervals({"this run": effect}, title="Effect", x="head", y="logits", labels=labels)
+        >>> fig.data[0].error_y.array
+        array([0.25, 0.5 ], dtype=float32)
     """
     if not series:
         raise ValueError("series is empty: nothing to plot.")
