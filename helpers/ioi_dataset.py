@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,6 +21,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.ioi import check_names_appear, equal_length_tokens, ioi_task, name_positions
 from helpers.rows import Rows, row_numbers
+from helpers.sampling import (
+    balanced_draw,
+    check_count,
+    mixed_base,
+    of_commonest_length,
+    possible_draws,
+    single_tokens,
+)
 from helpers.task import Task
 
 ORDERS = ("ABBA", "BABA")
@@ -252,29 +259,27 @@ def sample_ioi(
     """
     words = words or ENGLISH
     _check_frames(words.frames)
-    names = _single_tokens(model, "names", words.names, at_least=NAMES_A_PROMPT)
-    places = _single_tokens(model, "places", words.places, at_least=1)
-    objects = _single_tokens(model, "objects", words.objects, at_least=1)
-    frames = _frames_of_one_length(model, words.frames, (names, places, objects))
+    names = single_tokens(model, "names", words.names, at_least=NAMES_A_PROMPT)
+    places = single_tokens(model, "places", words.places, at_least=1)
+    objects = single_tokens(model, "objects", words.objects, at_least=1)
+    blanks = {"first": names[0], "second": names[1], "subject": names[0]}
+    filled = {f: f.format(**blanks, place=places[0], object=objects[0]) for f in words.frames}
+    frames = of_commonest_length(model, filled)
 
     strata = [(frame, order) for frame in range(len(frames)) for order in ORDERS]
     sizes = (len(names), len(names) - 1, len(places), len(objects))
-    possible = len(strata) * math.prod(sizes)
-    if not 0 < count <= possible:
-        raise ValueError(
-            f"Asked for {count} different prompts; from 1 to {possible} are possible for "
-            f"{model.cfg.model_name}: {len(frames)} frames of one length x 2 orders x {sizes[0]} x "
-            f"{sizes[1]} names x {sizes[2]} places x {sizes[3]} objects."
-        )
+    cells = [math.prod(sizes)] * len(strata)
+    check_count(
+        count,
+        possible_draws(cells),
+        f"{model.cfg.model_name}: {len(frames)} frames of one length x 2 orders x {sizes[0]} x "
+        f"{sizes[1]} names x {sizes[2]} places x {sizes[3]} objects",
+    )
     generator = random.Random(seed)
-    drawn = []
-    for number, stratum in enumerate(strata):
-        share = len(range(number, count, len(strata)))  # of rows number, number + strata, ...
-        drawn.append([(stratum, cell) for cell in generator.sample(range(math.prod(sizes)), share)])
     prompts, answers, others, orders, frame_numbers = [], [], [], [], []
-    for row in range(count):
-        (frame, order), cell = drawn[row % len(strata)][row // len(strata)]
-        first, second, place, thing = _digits(cell, sizes)
+    for stratum, cell in balanced_draw(generator, cells, count):
+        frame, order = strata[stratum]
+        first, second, place, thing = mixed_base(cell, sizes)
         pair = names[first], [name for name in names if name != names[first]][second]
         indirect_object, subject = pair if order == "ABBA" else pair[::-1]
         prompts.append(
@@ -318,51 +323,9 @@ def _check_frames(frames: Sequence[str]) -> None:
             raise ValueError(f"Every field must follow a space, as its token does; got {frame!r}.")
 
 
-def _single_tokens(
-    model: TransformerBridge, what: str, words: Sequence[str], at_least: int
-) -> list[str]:
-    single = [word for word in dict.fromkeys(words) if _length(model, f" {word}") == 1]
-    if len(single) < at_least:
-        raise ValueError(
-            f"{len(single)} of {len(words)} {what} are one token of {model.cfg.model_name}, leading "
-            f"space included; at least {at_least} are needed. Give more in words.{what}."
-        )
-    return single
-
-
-def _frames_of_one_length(
-    model: TransformerBridge, frames: Sequence[str], fillers: tuple[list[str], list[str], list[str]]
-) -> tuple[str, ...]:
-    names, places, objects = fillers
-    lengths = {
-        frame: _length(
-            model,
-            frame.format(
-                first=names[0], second=names[1], subject=names[0], place=places[0], object=objects[0]
-            ),
-        )
-        for frame in frames
-    }
-    commonest = Counter(lengths.values()).most_common(1)[0][0]  # ties: of the frame that comes first
-    return tuple(frame for frame, length in lengths.items() if length == commonest)
-
-
-def _length(model: TransformerBridge, text: str) -> int:
-    return model.to_tokens(text, prepend_bos=False).shape[1]
-
-
 def _token_ids(model: TransformerBridge, rows: Sequence[Sequence[str]]) -> Int[Tensor, "row name"]:
     ids = {
         name: int(model.to_tokens(name, prepend_bos=False)[0, 0])
         for name in dict.fromkeys(name for row in rows for name in row)
     }
     return torch.tensor([[ids[name] for name in row] for row in rows])
-
-
-def _digits(number: int, sizes: Sequence[int]) -> list[int]:
-    """A number's digits in a mixed base: every combination of choices has its own number."""
-    digits = []
-    for size in reversed(sizes):
-        number, digit = divmod(number, size)
-        digits.append(digit)
-    return digits[::-1]

@@ -63,8 +63,8 @@ def answer_ids(
     found = []
     for number, (prompt, row, texts) in enumerate(zip(prompts, rows, answers, strict=True)):
         ids = []
-        for answer in texts:
-            whole = model.to_tokens(prompt + answer, prepend_bos=prepend_bos, truncate=False)[0].tolist()
+        wholes = _continued(model, prompt, list(row), texts, prepend_bos)
+        for answer, whole in zip(texts, wholes, strict=True):
             tokens = whole[len(row) :]
             if whole[: len(row)] != list(row):
                 tokens = model.to_tokens(answer, prepend_bos=False)[0].tolist()
@@ -76,6 +76,25 @@ def answer_ids(
     if drawn_in:
         _warn_of(drawn_in, model)
     return found
+
+
+def _continued(
+    model: TransformerBridge,
+    prompt: str,
+    row: list[int],
+    answers: Sequence[str],
+    prepend_bos: bool | None,
+) -> list[list[int]]:
+    """Tokens of the prompt with each answer after it, in one call where the tokenizer allows."""
+    texts = [prompt, *(prompt + answer for answer in answers)]
+    alone, *together = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    before = row[: len(row) - len(alone)]
+    if row == before + alone:
+        return [before + ids for ids in together]
+    # It adds something to a text, or writes it otherwise, than only what comes before.
+    return [
+        model.to_tokens(text, prepend_bos=prepend_bos, truncate=False)[0].tolist() for text in texts[1:]
+    ]
 
 
 def _not_one_token(

@@ -35,7 +35,7 @@ SHARED = {
     *("helpers.embedded", "helpers.fetch", "helpers.figure_json", "helpers.files", "helpers.identity"),
     *("helpers.model_folder", "helpers.precision", "helpers.probe", "helpers.processing"),
     *("helpers.progress", "helpers.replay", "helpers.rows", "helpers.spans", "helpers.task_input"),
-    "helpers.tokenizing",
+    *("helpers.sampling", "helpers.tokenizing"),
     *("helpers.atlas.__main__", "helpers.atlas.examples", "helpers.atlas.identity"),
     *("helpers.atlas.induction", "helpers.atlas.ioi_roles", "helpers.atlas.weights"),
 }
@@ -53,7 +53,7 @@ def all_modules() -> Iterator[str]:
 def test_every_module_is_on_a_page_or_known_to_be_of_no_use_elsewhere():
     listed = [module for page in api.PAGES for module in page.modules]
     assert len(listed) == len(set(listed))
-    packages = {"helpers.atlas"}
+    packages = {"helpers.atlas", "helpers.tasks"}
     assert {*listed} | SHARED | packages == set(all_modules())
     assert not {*listed} & SHARED
 
