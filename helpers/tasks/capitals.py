@@ -1,8 +1,7 @@
 """Capitals: "The capital of France is the city of" goes on with " Paris".
 
 The answer is not in the prompt: the model has to know it. The corrupted prompt names another country,
-    whose
-capital is the wrong answer.
+whose capital is the wrong answer.
 """
 
 from __future__ import annotations
