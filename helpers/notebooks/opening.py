@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,14 @@ def _converter_fault(notebook: NotebookNode) -> str | None:
         if cell.cell_type == "code":
             cell.source = cell.source[:_ENOUGH]
             cell.outputs = [_cut(output) for output in cell.outputs]
+    return _fault_of(json.dumps(short))
+
+
+@lru_cache(maxsize=64)
+def _fault_of(content: str) -> str | None:
+    """As above, of a notebook as JSON; where outputs differ beyond what counts it is asked once."""
     try:
-        _exporter().from_notebook_node(short)
+        _exporter().from_notebook_node(nbformat.from_dict(json.loads(content)))
     except Exception as error:  # whatever stops it there
         return f"the converter stops with {type(error).__name__}: {_first_line(error)}"
     return None
