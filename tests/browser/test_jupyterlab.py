@@ -58,17 +58,18 @@ def lab(notebook, tmp_path_factory) -> Iterator[str]:
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")
     environment = {k: v for k, v in os.environ.items() if k not in ("PLOTLY_RENDERER", "TQDM_DISABLE")}
     log = settings / "log"
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-            *(f"--ServerApp.root_dir={notebook.parent}", f"--ServerApp.port={port}"),
-            *("--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=test"),
-            "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
-        ],
-        env={**environment, "DEMO_MODEL": "smollm2-135m", **{k: str(settings / k) for k in folders}},
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-    )
+    with log.open("w") as said:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(f"--ServerApp.root_dir={notebook.parent}", f"--ServerApp.port={port}"),
+                *("--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=test"),
+                "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+            ],
+            env={**environment, "DEMO_MODEL": "smollm2-135m", **{k: str(settings / k) for k in folders}},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(f"{address}/api/status?token=test", server, log)
@@ -165,7 +166,7 @@ def test_a_saved_figure_is_a_picture_that_comes_alive(browser, lab, notebook):
 def test_a_server_that_does_not_end_is_ended():
     ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code = f"{ignore}; print(flush=True); time.sleep(600)"
-    deaf = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    deaf.stdout.read(1)
-    end(deaf, seconds=0.5)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as deaf:
+        deaf.stdout.read(1)
+        end(deaf, seconds=0.5)
     assert deaf.returncode == -signal.SIGKILL
