@@ -42,8 +42,10 @@ PAGES = (
         "Models, tasks and prompts",
         (
             *("helpers.models", "helpers.task", "helpers.task_check", "helpers.padding"),
-            *("helpers.ioi", "helpers.ioi_dataset", "helpers.tasks.greater_than"),
-            *("helpers.tasks.docstrings", "helpers.tasks.capitals"),
+            *(
+                "helpers.ioi",
+                "helpers.ioi_dataset",
+            ),
         ),
     ),
     Page(
