@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from helpers.answers import AnswerMetric, metric_of, metric_rows
 from helpers.logit_diff import residual_stack_to_logit_diff
+from helpers.padding import check_padding
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.readout import check_heads
@@ -170,7 +171,8 @@ def head_attribution(
 
     Raises:
         ValueError: for answers that are summed in probability, which is not linear.
-        NotImplementedError: for a model whose heads do not each add to a stream that is read linearly.
+        NotImplementedError: for a model whose heads do not each add to a stream that is read linearly;
+            if there is padding, for one that does not keep to the mask.
 
     Example:
         >>> by_head = head_attribution(model, prompts.tokens, prompts.answer_tokens)
@@ -180,6 +182,8 @@ def head_attribution(
     check_model(model)
     check_heads(model)
     metric = metric_of(answer_tokens)
+    if attention_mask is not None:
+        check_padding(model, tokens, attention_mask)
     found = []
     with torch.no_grad():
         for rows in torch.arange(len(tokens)).split(batch):

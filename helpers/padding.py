@@ -1,7 +1,8 @@
 """Prompts of unequal length in one batch: padded on the left, so that each ends at the last position.
 
 Run with its mask, ``model(tokens, attention_mask=mask)``, a padded prompt gives at its last token what
-it gives alone. Its other tokens stand elsewhere than in a longer prompt: nothing that compares positions
+it gives alone, if the model keeps to the mask: layers that carry a state from token to token may not
+(RWKV, RecurrentGemma), which :func:`check_padding` finds out. Its other tokens stand elsewhere than in a longer prompt: nothing that compares positions
 between prompts means anything then.
 """
 
@@ -14,6 +15,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+
+from helpers.precision import precision_of
+from helpers.probe import called, same_logits, tolerance_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +74,46 @@ class PaddedTokens:
 
     @torch.no_grad()
     def final_logits(self, model: TransformerBridge, batch: int = 32) -> Tensor:
-        """Logits at each prompt's last token, [batch, vocab]."""
+        """Logits at each prompt's last token, [batch, vocab].
+
+        Args:
+            batch: how many prompts run at once.
+
+        Raises:
+            NotImplementedError: if there is padding, and the model does not keep to the mask.
+        """
+        check_padding(model, self.tokens, self.mask)
         found = []
         for tokens, mask in zip(self.tokens.split(batch), self.mask.split(batch), strict=True):
             masked = {} if bool(mask.all()) else {"attention_mask": mask}
             found.append(model(tokens, **masked)[:, -1])
         return torch.cat(found)
+
+
+@torch.no_grad()
+def check_padding(
+    model: TransformerBridge, tokens: Int[Tensor, "batch pos"], mask: Int[Tensor, "batch pos"]
+) -> None:
+    """Refuse a model in which padding on the left changes what a prompt gives, its mask notwithstanding.
+
+    Measured on the prompt with the most padding, which is run with it and without.
+
+    Raises:
+        NotImplementedError: saying what to do instead.
+
+    Example:
+        >>> padded = PaddedTokens.of_rows([[0, 6], [0, 6, 7]], "cpu")
+        >>> check_padding(model, padded.tokens, padded.mask)  # nothing is said: the mask is kept to
+    """
+    if bool(mask.all()):
+        return
+    row = int(mask.sum(1).argmin())
+    start = mask.shape[1] - int(mask[row].sum())
+    padded = model(tokens[[row]], attention_mask=mask[[row]])[:, -1]
+    alone = model(tokens[[row], start:])[:, -1]
+    if not same_logits(padded, alone, tolerance_of(precision_of(model))):
+        raise NotImplementedError(
+            f"In {called(model)} padding changes what a prompt gives, though it is masked: some layers "
+            "carry a state from token to token. Run prompts of one length together, without padding, as "
+            "a task's by_length() parts them."
+        )

@@ -33,6 +33,7 @@ from helpers.logit_diff import (
     logit_diff_directions,
     residual_stack_to_logit_diff,
 )
+from helpers.padding import PaddedTokens
 from helpers.patching import patch_sweep
 from helpers.path_patching import path_patch_sweep
 from helpers.processing import process_weights
@@ -331,6 +332,14 @@ def scores(case: Tiny) -> None:
             torch.testing.assert_close(ours[kind][layer], theirs, **CLOSE)
 
 
+def padding(case: Tiny) -> None:
+    """Prompts of three lengths in one batch, each as the model gives it alone."""
+    rows = [[0, 5, 9, 12, 5, 30, 8], [0, 7, 3], [0, 7, 7, 3, 41]]
+    ours = PaddedTokens.of_rows(rows, "cpu").final_logits(case.model).softmax(-1)
+    theirs = torch.cat([case.alone(torch.tensor([row])).logits[:, -1] for row in rows]).softmax(-1)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
 CHECKS: dict[str, Callable[[Tiny], None]] = {
     "attribution of layers": attribution,
     "of heads": heads,
@@ -340,6 +349,7 @@ CHECKS: dict[str, Callable[[Tiny], None]] = {
     "path patching": paths,
     "head scores": scores,
     "atlas, direct effects": atlas,
+    "padded prompts": padding,
 }
 
 

@@ -15,11 +15,11 @@ pytestmark = [
 ]
 
 # One of each kind: as GPT-2, as Llama, a norm's weight left, logits multiplied, squashed, latent
-# attention, another model once processed, recurrent layers among others.
+# attention, another model once processed, recurrent layers among others, recurrent layers only.
 QUICK = (
     *("GPT2LMHeadModel", "LlamaForCausalLM", "NemotronForCausalLM", "Olmo2ForCausalLM"),
     *("GraniteForCausalLM", "Gemma2ForCausalLM", "DeepseekV2ForCausalLM", "BitNetForCausalLM"),
-    "JambaForCausalLM",
+    *("JambaForCausalLM", "RwkvForCausalLM"),
 )
 
 
