@@ -101,10 +101,8 @@ class GroupDiff:
         if self.combine != "mean logit":
             raise ValueError(
                 "A summed probability is not linear in the residual stream, so no direction measures "
-                "it. "
-                'For attribution average the logits instead (combine="mean logit"); patching and '
-                "ablation "
-                "measure summed probability exactly."
+                'it. For attribution average the logits instead (combine="mean logit"); patching and '
+                "ablation measure summed probability exactly."
             )
         there = self._there.to(model.W_U.device)
         columns = in_float(model.tokens_to_residual_directions(self.answer_tokens.clamp(min=0)))

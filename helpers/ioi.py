@@ -16,6 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.padding import PaddedTokens
 from helpers.task import Task
+from helpers.tokenizing import is_unknown
 
 REFERENCE_TEMPLATES = (
     "When John and Mary went to the shops,{} gave the bag to",
@@ -164,6 +165,11 @@ def _single_token(model: TransformerBridge, name: str) -> int:
             f"The name {name!r} is {len(pieces)} tokens of {model.cfg.model_name} ({pieces}), but the "
             "logit difference compares single tokens. Choose a name that is one token, leading space "
             "included."
+        )
+    if is_unknown(model, name):
+        raise ValueError(
+            f"The name {name!r} is not in the vocabulary of {model.cfg.model_name}, which reads "
+            f"{model.tokenizer.unk_token!r} instead. Choose another name."
         )
     return int(model.to_tokens(name, prepend_bos=False)[0, 0])
 

@@ -12,7 +12,6 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from string import Formatter
 
 import torch
 from jaxtyping import Int
@@ -23,6 +22,7 @@ from helpers.ioi import check_names_appear, equal_length_tokens, ioi_task, name_
 from helpers.rows import Rows, row_numbers
 from helpers.sampling import (
     balanced_draw,
+    blanks_of,
     check_count,
     mixed_base,
     of_commonest_length,
@@ -315,7 +315,7 @@ def _check_frames(frames: Sequence[str]) -> None:
     if not frames:
         raise ValueError("words.frames is empty: give at least one sentence.")
     for frame in frames:
-        found = [(text[-1:], field) for text, field, *_ in Formatter().parse(frame) if field is not None]
+        found = blanks_of(frame)
         if sorted(field for _, field in found) != sorted(FIELDS):
             wanted = ", ".join(f"{{{field}}}" for field in FIELDS)
             raise ValueError(f"Expected {wanted} once each in a frame; got {frame!r}.")

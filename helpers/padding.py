@@ -2,8 +2,8 @@
 
 Run with its mask, ``model(tokens, attention_mask=mask)``, a padded prompt gives at its last token what
 it gives alone, if the model keeps to the mask: layers that carry a state from token to token may not
-(RWKV, RecurrentGemma), which :func:`check_padding` finds out. Its other tokens stand elsewhere than in a longer prompt: nothing that compares positions
-between prompts means anything then.
+(RWKV, RecurrentGemma), which :func:`check_padding` finds out. Its other tokens stand elsewhere than in a
+longer prompt: nothing that compares positions between prompts means anything then.
 """
 
 from __future__ import annotations

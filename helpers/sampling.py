@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import TypeVar
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.task import Task
+from helpers.tokenizing import is_unknown
 
 Key = TypeVar("Key")
 
@@ -22,13 +24,18 @@ def single_tokens(
     Raises:
         ValueError: saying what they are for, if they are fewer than ``at_least``.
     """
-    single = [word for word in dict.fromkeys(words) if token_count(model, f" {word}") == 1]
+    single = [word for word in dict.fromkeys(words) if is_single_token(model, word)]
     if len(single) < at_least:
         raise ValueError(
             f"{len(single)} of {len(words)} {what} are one token of {model.cfg.model_name}, leading "
             f"space included; at least {at_least} are needed. Give more in words.{what}."
         )
     return single
+
+
+def is_single_token(model: TransformerBridge, word: str) -> bool:
+    """Whether a word after a space is one token, and not the one for words that are not known."""
+    return token_count(model, f" {word}") == 1 and not is_unknown(model, f" {word}")
 
 
 def token_count(model: TransformerBridge, text: str) -> int:
@@ -45,6 +52,12 @@ def of_commonest_length(model: TransformerBridge, filled: Mapping[Key, str]) -> 
     lengths = {key: token_count(model, text) for key, text in filled.items()}
     commonest = Counter(lengths.values()).most_common(1)[0][0]
     return tuple(key for key, length in lengths.items() if length == commonest)
+
+
+def blanks_of(frame: str) -> list[tuple[str, str]]:
+    """The blanks of a sentence in order, as ``{name}``, each with the letter that stands before it."""
+    pieces = Formatter().parse(frame)
+    return [(text[-1:], blank) for text, blank, *_ in pieces if blank is not None]
 
 
 def possible_draws(sizes: Sequence[int]) -> int:

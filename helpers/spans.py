@@ -1,8 +1,7 @@
 """Where a piece of a prompt's text is among its tokens.
 
 A piece is given as it stands in the prompt. Tokens do not keep to words, so the place of a piece is that
-of
-its last token: the first at which a causal model can have read all of it.
+of its last token: the first at which a causal model can have read all of it.
 """
 
 from __future__ import annotations

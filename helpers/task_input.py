@@ -134,20 +134,23 @@ def _check_count(what: str, found: int, count: int | None) -> None:
 
 
 def check_answers_differ(
-    prompts: Sequence[str], right: Sequence[Sequence[int]], wrong: Sequence[Sequence[int]], texts: Any
+    prompts: Sequence[str],
+    right: Sequence[Sequence[int]],
+    wrong: Sequence[Sequence[int]],
+    answers: Sequence[tuple[Sequence[str], Sequence[str]]],
 ) -> None:
     """Refuse an answer that is on both sides, or twice on one.
 
     Args:
         right, wrong: token ids of each prompt's answers.
-        texts: (right, wrong) answers of each prompt.
+        answers: the same as texts, (right, wrong) of each prompt.
 
     Raises:
         ValueError: naming the first prompt with one.
     """
     for number, ids in enumerate(zip(right, wrong, strict=True)):
         everything = [*ids[0], *ids[1]]
-        names = [*texts[number][0], *texts[number][1]]
+        names = [*answers[number][0], *answers[number][1]]
         twice = [
             name for name, token in zip(names, everything, strict=True) if everything.count(token) > 1
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -24,6 +25,9 @@ def prompt_rows(
 
     Raises:
         ValueError: naming the prompt, if it has no token or more than the model can read.
+
+    Warns:
+        UserWarning: if the tokenizer has no token for something in a prompt.
     """
     rows = []
     for number, prompt in enumerate(prompts):
@@ -34,7 +38,27 @@ def prompt_rows(
                 f"reads 1 to {model.cfg.n_ctx}."
             )
         rows.append([int(token) for token in row])
+    strange = [number for number, prompt in enumerate(prompts) if is_unknown(model, prompt)]
+    if strange:
+        more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
+        warnings.warn(
+            f"Prompt {strange[0]} ({shortened(prompts[strange[0]])}){more}: {model.cfg.model_name} has "
+            f"no token for something in it, and reads {model.tokenizer.unk_token!r} there.",
+            stacklevel=4,
+        )
     return rows
+
+
+def is_unknown(model: TransformerBridge, text: str) -> bool:
+    """Whether the tokenizer has no token for something in a text, and puts its unknown token there.
+
+    Vocabularies of bytes, as GPT-2's and Llama's, have tokens for everything; those of words (BERT's)
+    have not, and any two words that they do not know are one token.
+    """
+    unknown = model.tokenizer.unk_token_id
+    if unknown is None or model.tokenizer.unk_token in text:
+        return False
+    return unknown in model.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def answer_ids(
@@ -52,7 +76,7 @@ def answer_ids(
         prepend_bos: as the rows were made with.
 
     Raises:
-        ValueError: naming prompt and answer, if an answer is not one token.
+        ValueError: naming prompt and answer, if an answer is not one token, or not in the vocabulary.
 
     Warns:
         UserWarning: if an answer would be drawn into the prompt's last token (as when a space at the end
@@ -60,6 +84,7 @@ def answer_ids(
             other.
     """
     drawn_in: list[str] = []
+    unknown = {answer for answer in {*chain.from_iterable(answers)} if is_unknown(model, answer)}
     found = []
     for number, (prompt, row, texts) in enumerate(zip(prompts, rows, answers, strict=True)):
         ids = []
@@ -71,6 +96,12 @@ def answer_ids(
                 drawn_in.append(f"{answer!r} after prompt {number} ({shortened(prompt)})")
             if len(tokens) != 1:
                 raise ValueError(_not_one_token(model, answer, number, prompt, tokens))
+            if answer in unknown:
+                raise ValueError(
+                    f"The answer {answer!r} to prompt {number} ({shortened(prompt)}) is not in the "
+                    f"vocabulary of {model.cfg.model_name}, which reads {model.tokenizer.unk_token!r} "
+                    "instead. Choose another answer."
+                )
             ids.append(int(tokens[0]))
         found.append(ids)
     if drawn_in:

@@ -40,9 +40,6 @@ SHARED = {
     *("helpers.atlas.induction", "helpers.atlas.ioi_roles", "helpers.atlas.weights"),
 }
 
-# They come on to a page once their docstrings have examples.
-WITHOUT_EXAMPLES = {f"helpers.tasks.{name}" for name in ("greater_than", "docstrings", "capitals")}
-
 
 # --- what is in it --------------------------------------------------------------------------------
 
@@ -57,7 +54,7 @@ def test_every_module_is_on_a_page_or_known_to_be_of_no_use_elsewhere():
     listed = [module for page in api.PAGES for module in page.modules]
     assert len(listed) == len(set(listed))
     packages = {"helpers.atlas", "helpers.tasks"}
-    assert {*listed} | SHARED | WITHOUT_EXAMPLES | packages == set(all_modules())
+    assert {*listed} | SHARED | packages == set(all_modules())
     assert not {*listed} & SHARED
 
 

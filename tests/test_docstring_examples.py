@@ -24,6 +24,7 @@ from helpers.display import ShownFigure
 from helpers.ioi import REFERENCE_TEMPLATES, reference_prompts
 from helpers.ioi_dataset import ENGLISH
 from helpers.notebooks import api
+from helpers.tasks import capitals, docstrings, greater_than
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,18 +50,27 @@ def example_of(name: str) -> doctest.DocTest:
 
 
 def english_tokenizer() -> PreTrainedTokenizerFast:
-    """The words of the IOI prompts, one token each, and a beginning of sequence."""
+    """The words of the sampled prompts and the digits, one token each; a beginning of sequence."""
     texts = [*REFERENCE_TEMPLATES, *ENGLISH.frames, *ENGLISH.names, *ENGLISH.places, *ENGLISH.objects]
-    texts += ["Dan Sid Amy"]
-    words = dict.fromkeys(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text))
+    texts += ["Dan Sid Amy 0123456789"]
+    for words_of in (capitals.ENGLISH, docstrings.ENGLISH, greater_than.ENGLISH):
+        for words in vars(words_of).values():
+            texts += [*words.keys(), *words.values()] if isinstance(words, dict) else words
+    cut = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)])
+    words = dict.fromkeys(word for text in texts for word, _ in cut.pre_tokenize_str(_filled(text)))
     vocabulary = {word: index for index, word in enumerate(["<bos>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<bos>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pre_tokenizer = cut
     tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", None, [("<bos>", 0)])
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<bos>")
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<bos>")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, name_or_path="tiny", add_bos_token=True, **special
     )
+
+
+def _filled(frame: str) -> str:
+    """With words for its blanks, so that what stands beside them is cut as in a prompt."""
+    return re.sub(r"{\w*}", " file", frame)
 
 
 def english_gpt2(vocabulary: int) -> GPT2LMHeadModel:

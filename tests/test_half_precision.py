@@ -31,6 +31,7 @@ from helpers import (
     head_scores,
     intervals,
     logit_diff,
+    padding,
     patching,
     path_patching,
     precision,
@@ -207,7 +208,15 @@ def accounted(run: Run) -> Any:
     return [account.before, account.after, *(account.before + part for part in parts)]
 
 
+def padded(run: Run) -> Tensor:
+    """Two prompts of unequal length, once it is known that the model keeps to the mask."""
+    rows = padding.PaddedTokens.of_rows([TOKENS[0].tolist(), TOKENS[1, :3].tolist()], "cpu")
+    padding.check_padding(run.model, rows.tokens, rows.mask)
+    return PER_PROMPT(rows.final_logits(run.model))
+
+
 OF_MODELS: dict[str, Callable[[Run], Any]] = {
+    "padding.check_padding": padded,
     "accounts.account_for": accounted,
     "accounts.head_attribution": lambda run: accounts.head_attribution(run.model, TOKENS, ANSWERS),
     "circuit.mean_outputs": lambda run: circuit.mean_outputs(run.model, TOKENS, torch.tensor([1, 0])),
@@ -304,6 +313,8 @@ NO_NUMBERS = {
                 "sampling.single_tokens",
                 "sampling.token_count",
                 "sampling.of_commonest_length",
+                "sampling.is_single_token",
+                "tokenizing.is_unknown",
                 "tokenizing.prompt_rows",
                 "tokenizing.answer_ids",
                 "ioi_dataset.sample_ioi",

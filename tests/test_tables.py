@@ -120,6 +120,16 @@ def test_levels_of_headers_and_labels_are_named() -> None:
     assert found.where == "table, row 'corrupted / L1', column 'error / mean'"
 
 
+@pytest.mark.parametrize("dropped", [("clean", "L0"), ("clean", "L1"), ("corrupted", "L0")])
+def test_a_row_dropped_under_a_label_of_several_is_named(dropped: tuple[str, str]) -> None:
+    """Also the first one, with which the label is written."""
+    index = pd.MultiIndex.from_product([["clean", "corrupted"], ["L0", "L1", "L2"]])
+    table = pd.DataFrame({"effect": np.arange(6) / 3 + 1}, index=index)
+    (found,) = html_differences(shown(table), shown(table.drop(dropped)), Tolerance())
+    assert (found.expected, found.got) == ("6 rows", "5 rows")
+    assert found.note == f"rows gone: '{' / '.join(dropped)}'"
+
+
 def test_the_second_of_two_tables_is_named() -> None:
     old, new = (shown(frame()) + "<p>and</p>" + shown(frame(effect=[x, 1.5, 1.5])) for x in (2.51, 2.71))
     (found,) = html_differences(old, new, Tolerance())

@@ -13,8 +13,10 @@ import torch
 from helpers.accounts import head_attribution
 from helpers.ioi_dataset import sample_ioi
 from helpers.logit_diff import LogitDiff, residual_stack_to_logit_diff
+from helpers.padding import PaddedTokens
 from helpers.patching import patch_sweep
 from helpers.task import Task
+from tests.architectures import tiny
 from tests.test_ioi_dataset import WORDS
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
@@ -402,6 +404,61 @@ def test_an_answer_that_grows_together_with_the_prompt_is_warned_of(model):
         task = Task.from_prompts(model, **changed(right=["w30", "w31", "w32"]))
     assert warned[0].filename == __file__
     assert task.answer_tokens[:, 0].tolist() == [30, 31, 32]
+
+
+@pytest.fixture
+def of_words(model):
+    """A tokenizer that puts one token for every word that it does not know, and says so."""
+    before, model.tokenizer.unk_token = model.tokenizer.unk_token, "<bos>"
+    yield model
+    model.tokenizer.unk_token = before
+
+
+def test_an_answer_that_is_no_word_of_the_model_is_refused(of_words):
+    """Any two of them would be one token, and the metric would compare that."""
+    with pytest.raises(ValueError, match=r"answer ' zebra' to prompt 1 \('w4.*not in the vocabulary"):
+        Task.from_prompts(of_words, **changed(right=[" w30", " zebra", " w32"]))
+
+
+def test_a_prompt_with_a_word_that_is_none_of_the_models_is_warned_of(of_words):
+    clean = ["w1 zebra w2 w10 w3", *GIVEN["clean"][1:]]
+    with pytest.warns(UserWarning, match=r"^Prompt 0 \('w1 zebra.* reads '<bos>' there") as warned:
+        task = Task.from_prompts(of_words, **changed(clean=clean))
+    assert warned[0].filename == __file__
+    assert task.tokens[0].tolist() == [0, 1, 0, 2, 10, 3]
+
+
+def test_the_unknown_token_itself_may_stand_in_a_prompt(of_words):
+    task = Task.from_prompts(of_words, **changed(clean=["w1 <bos> w2 w10 w3", *GIVEN["clean"][1:]]))
+    assert task.tokens[0].tolist() == [0, 1, 0, 2, 10, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*(config|Config|default|initializ).*")
+@pytest.mark.parametrize("architecture", ["RwkvForCausalLM", "RecurrentGemmaForCausalLM"])
+def test_a_model_that_does_not_keep_to_the_mask_is_refused(architecture):
+    """Its padded prompts would give something else, silently; without padding all is well."""
+    case = tiny(architecture)
+    rows = [[0, 5, 9, 12, 5, 30, 8], [0, 7, 3]]
+    with pytest.raises(NotImplementedError, match=rf"\({architecture}\) padding changes .*by_length"):
+        PaddedTokens.of_rows(rows, "cpu").final_logits(case.model)
+    alone = PaddedTokens.of_rows(rows[:1], "cpu").final_logits(case.model)
+    with torch.no_grad():
+        theirs = case.alone(torch.tensor(rows[:1])).logits[:, -1]
+    torch.testing.assert_close(alone.softmax(-1), theirs.softmax(-1), **CLOSE)
+
+
+def test_a_model_that_reads_padding_is_refused_by_attribution(model, unequal, monkeypatch):
+    """One that takes no notice of the mask."""
+    forward = model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda tokens, *args, attention_mask=None, **named: forward(tokens, *args, **named),
+    )
+    with pytest.raises(NotImplementedError, match="padding changes what a prompt gives"):
+        head_attribution(
+            model, unequal.padded.tokens, unequal.metric(), attention_mask=unequal.padded.mask
+        )
 
 
 # --- can the model do it? ---------------------------------------------------------------------------

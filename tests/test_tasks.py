@@ -342,23 +342,24 @@ def test_capitals_of_any_words():
 # --- SmolLM2 ---------------------------------------------------------------------------------------
 
 
-# Measured on 200 prompts, seed 0: the interval is far above zero in each, so a dozen prompts tell.
+# As measured on these dozen prompts. Differences of logits of order ten, in float32: two machines agree
+# to some hundred-thousandths, and a prompt that changes moves them by more than a hundredth.
 @pytest.mark.smollm2
 @pytest.mark.parametrize(
-    ("sample", "length", "clean"),
+    ("sample", "length", "clean", "corrupted"),
     [
-        (sample_greater_than, 18, 3.60),
-        (sample_docstrings, 40, 4.73),
-        (sample_capitals, 9, 11.5),
+        (sample_greater_than, 18, 3.7109, -1.8202),
+        (sample_docstrings, 40, 4.8246, -3.9779),
+        (sample_capitals, 9, 13.0733, -11.2870),
     ],
 )
-def test_the_embedded_model_does_the_tasks(smollm2, sample, length, clean):
+def test_the_embedded_model_does_the_tasks(smollm2, sample, length, clean, corrupted):
     task = sample(smollm2, 12, seed=0)
     assert task.tokens.shape == (12, length)
     check = task.check(smollm2)
-    assert check.accuracy.value >= 11 / 12
-    assert check.clean.mean() == pytest.approx(clean, rel=0.35)
-    assert check.corrupted.mean() < 0
+    assert check.accuracy.value == 1
+    assert check.clean.mean() == pytest.approx(clean, abs=2e-3)
+    assert check.corrupted.mean() == pytest.approx(corrupted, abs=2e-3)
     assert sample(smollm2, 200, seed=0).corrupted_tokens.shape == (200, length)
 
 

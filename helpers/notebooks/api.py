@@ -42,10 +42,8 @@ PAGES = (
         "Models, tasks and prompts",
         (
             *("helpers.models", "helpers.task", "helpers.task_check", "helpers.padding"),
-            *(
-                "helpers.ioi",
-                "helpers.ioi_dataset",
-            ),
+            *("helpers.ioi", "helpers.ioi_dataset", "helpers.tasks.greater_than"),
+            *("helpers.tasks.docstrings", "helpers.tasks.capitals"),
         ),
     ),
     Page(

@@ -15,10 +15,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from helpers.sampling import (
     balanced_draw,
     check_count,
+    is_single_token,
     of_commonest_length,
     of_one_length,
     possible_draws,
-    token_count,
 )
 from helpers.task import Task
 
@@ -30,6 +30,11 @@ class CapitalWords:
     Attributes:
         frames: sentences with ``{country}``, once and after a space, that end where its capital is due.
         capitals: of each country, both without their leading space.
+
+    Example:
+        >>> words = CapitalWords(("We visited {country} and saw",), {"France": "Paris", "Italy": "Rome"})
+        >>> words.capitals["Italy"]
+        'Rome'
     """
 
     frames: tuple[str, ...]
@@ -85,6 +90,11 @@ def sample_capitals(
     Raises:
         ValueError: if a frame has no ``{country}`` after a space, there are fewer than two countries
             that can be asked for, or fewer prompts than asked for.
+
+    Example:
+        >>> task = sample_capitals(model, 44, seed=0)
+        >>> task.answers[0] == (" Paris", task.answers[0][1]), task.labels[:2]
+        (True, ['France', 'Italy'])
     """
     for sentence in words.frames:
         if sentence.count(" {country}") != 1 or sentence.count("{") != 1:
@@ -92,7 +102,7 @@ def sample_capitals(
     countries = [
         country
         for country, capital in words.capitals.items()
-        if token_count(model, f" {country}") == token_count(model, f" {capital}") == 1
+        if is_single_token(model, country) and is_single_token(model, capital)
     ]
     if len(countries) < 2 or not words.frames:
         raise ValueError(

@@ -11,13 +11,13 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Literal
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.sampling import (
     balanced_draw,
+    blanks_of,
     check_count,
     distinct,
     mixed_base,
@@ -44,6 +44,12 @@ class DocstringWords:
         names: of functions.
         arguments: names of arguments, which no other list has.
         things, adjectives, nouns: what fills the documentation.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> fewer = replace(ENGLISH, arguments=("file", "path", "size", "mode"))
+        >>> type(fewer) is DocstringWords
+        True
     """
 
     frames: tuple[str, ...]
@@ -114,6 +120,12 @@ def sample_docstrings(
     Raises:
         ValueError: if a frame has other blanks, there are too few words, a word is in two lists, there
             are fewer prompts than asked for, or ``against`` is another argument.
+
+    Example:
+        >>> task = sample_docstrings(model, 9, seed=0)
+        >>> arguments = task.labels[0].split(", ")
+        >>> task.answers[0] == (f" {arguments[2]}", f" {arguments[3]}")
+        True
     """
     if against not in ("first", "fourth"):
         raise ValueError(f'against must be "first" or "fourth"; got {against!r}.')
@@ -178,7 +190,7 @@ def _check_words(words: DocstringWords) -> None:
     if not words.frames:
         raise ValueError("words.frames is empty: give at least one function.")
     for frame in words.frames:
-        found = [(text[-1:], blank) for text, blank, *_ in Formatter().parse(frame) if blank is not None]
+        found = blanks_of(frame)
         if sorted(blank for _, blank in found) != sorted([*BLANKS, "first", "second"]):
             raise ValueError(
                 f"A frame needs {', '.join(f'{{{blank}}}' for blank in BLANKS)} once each, and "

@@ -15,13 +15,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Formatter
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.answers import Combine
 from helpers.sampling import (
     balanced_draw,
+    blanks_of,
     check_count,
     mixed_base,
     of_commonest_length,
@@ -45,6 +45,11 @@ class GreaterThanWords:
             ``{century}`` for its first two; each after a space.
         nouns: what lasts for years, without their leading space.
         centuries: first two digits of the years.
+
+    Example:
+        >>> frames = ("The {noun} lasted from {start} to {century}",)
+        >>> len(GreaterThanWords(frames, nouns=("war", "siege")).centuries)
+        7
     """
 
     frames: tuple[str, ...]
@@ -75,6 +80,10 @@ class Numbers:
     Attributes:
         digits: how many digits the first token has: 2 for pairs, 1 if each has its own.
         years: of each start year that can be asked for, the (right, wrong) endings.
+
+    Example:
+        >>> Numbers(digits=1, years={"1713": (["2", "3"], ["0"])}).years["1713"]
+        (['2', '3'], ['0'])
     """
 
     digits: int
@@ -109,6 +118,14 @@ def sample_greater_than(
     Raises:
         ValueError: if a frame has other blanks, the tokenizer does not write years in single digits or
             pairs, or there are fewer prompts than asked for.
+
+    Example:
+        >>> task = sample_greater_than(model, 16, seed=0)
+        >>> list(task.positions)
+        ['noun', 'century', 'start', 'end']
+        >>> year, (right, wrong) = task.labels[0], task.answers[0]  # one digit a token, in this model
+        >>> year[2] not in [*right, *wrong] and right[0] > year[2] > wrong[-1]
+        True
     """
     _check_frames(words.frames)
     nouns = single_tokens(model, "nouns", words.nouns, at_least=1)
@@ -164,6 +181,12 @@ def numbers_of(model: TransformerBridge, frame: str, centuries: Sequence[str]) -
 
     Raises:
         ValueError: if it writes no year in pairs of digits, or digit by digit.
+
+    Example:
+        >>> frame = "The war lasted from the year {start} to the year {century}"
+        >>> numbers = numbers_of(model, frame, ["17"])
+        >>> numbers.years["1743"]  # this model writes one digit a token
+        (['5', '6', '7', '8', '9'], ['0', '1', '2', '3'])
     """
     found = {1: Numbers(1, {}), 2: Numbers(2, {})}
     for century in centuries:
@@ -228,7 +251,7 @@ def _check_frames(frames: Sequence[str]) -> None:
     if not frames:
         raise ValueError("words.frames is empty: give at least one sentence.")
     for frame in frames:
-        found = [(text[-1:], blank) for text, blank, *_ in Formatter().parse(frame) if blank is not None]
+        found = blanks_of(frame)
         if found != [(" ", blank) for blank in BLANKS] or not frame.endswith("{century}"):
             raise ValueError(
                 "A frame needs {noun}, {start} and at its end {century}, once each, in this order and "

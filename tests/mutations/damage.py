@@ -158,7 +158,7 @@ def _(demo: Demo) -> Iterator[Edit]:
 
 @damage(
     "a table's row dropped",
-    by=TABLE + r"\d+ rows \| \d+ rows (?:rows .*new: |a row more or less of the same name)",
+    by=TABLE + r"\d+ rows \| \d+ rows (?:rows new: |a row more or less of the same name)",
     stand_in=True,
 )
 def _(demo: Demo) -> Iterator[Edit]:
