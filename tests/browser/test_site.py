@@ -21,7 +21,6 @@ from tests.browser.looks import pixels
 
 NOTEBOOKS = sorted((ROOT / "demos").glob("*.ipynb"))
 MAX_BYTES = 10_000_000  # of a page with everything it loads: seconds on a slow line
-FIRST_FIGURE_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -135,28 +134,28 @@ def test_it_opens_without_a_server_too(browser, folder):
 
 WATCH = """
 new MutationObserver((_, watcher) => {
-    if (!document.querySelector(".js-plotly-plot .main-svg")) return;
-    window.firstFigure = performance.now();
+    const figure = document.querySelector(".js-plotly-plot .main-svg");
+    if (!figure) return;
+    const cells = [...document.querySelectorAll(".cell")];
+    const own = cells.findIndex(cell => cell.contains(figure));
+    window.firstFigure = {seconds: performance.now() / 1000, own, there: cells.length};
     watcher.disconnect();
 }).observe(document, {childList: true, subtree: true});
-addEventListener("DOMContentLoaded", () => { window.wholePage = performance.now(); });
 """
 
 
-def test_the_first_figure_comes_soon_and_before_the_others(browser, origin, path, record_property):
-    """Within three seconds, at the best of three tries: a machine may be busy with something else."""
-    for _ in range(3):
-        page = browser.new_page(viewport=DESK)
-        page.add_init_script(WATCH)
-        page.goto(f"{origin}{path.stem}.html")
-        first, whole = (ms / 1000 for ms in page.evaluate("[window.firstFigure, window.wholePage]"))
-        page.close()
-        print(f"{path.stem}: first figure after {first:.2f} s, all after {whole:.2f} s")
-        assert 0 < first < whole
-        if first < FIRST_FIGURE_SECONDS:
-            break
-    record_property("seconds to first figure", first)
-    assert first < FIRST_FIGURE_SECONDS
+def test_the_first_figure_is_drawn_before_the_rest_of_the_page(browser, origin, path, record_property):
+    """When few cells after its own have been read. Seconds depend on the machine: recorded only."""
+    page = browser.new_page(viewport=DESK)
+    page.add_init_script(WATCH)
+    page.goto(f"{origin}{path.stem}.html")
+    first = page.evaluate("window.firstFigure")
+    cells = page.locator(".cell").count()
+    page.close()
+    record_property("seconds to first figure", first["seconds"])
+    print(f"{path.stem}: first figure after {first}, of {cells} cells")
+    assert first["own"] >= 0
+    assert first["there"] <= first["own"] + 5 < cells
 
 
 def test_a_demo_works_by_itself(page, path, log, record_property):
