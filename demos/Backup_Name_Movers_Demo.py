@@ -65,11 +65,11 @@ from transformer_lens.utilities import get_act_name
 from helpers.findings import backup as findings
 from helpers.head_scores import Head, attention_between, top_heads
 from helpers.intervals import mean_interval
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
+from helpers.ioi.record import beside_published, published_heatmap, published_value
 from helpers.logit_diff import logit_diff, logit_diff_directions, residual_stack_to_logit_diff
 from helpers.models import load_model
 from helpers.plotting import head_map, imshow, intervals, line, waterfall
-from helpers.reference import beside_published, published_heatmap, published_value
 from helpers.tables import head_table, show_table
 from helpers.wording import listing, say
 
@@ -700,7 +700,7 @@ show_table(to_parts, signed=True)
 # prompts, by `scipy.stats.bootstrap`.
 
 # %%
-from helpers.ioi_dataset import sample_ioi
+from helpers.ioi.dataset import sample_ioi
 
 many = sample_ioi(model, 200, seed=0)
 layers = {head.layer for head in ablated_heads}

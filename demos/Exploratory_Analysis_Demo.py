@@ -69,10 +69,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from helpers.findings import exploratory as findings
+from helpers.ioi.record import beside_published, published_heatmap, published_line, published_value
 from helpers.logit_diff import LogitDiff, residual_stack_to_logit_diff
 from helpers.models import load_model
 from helpers.plotting import attention_patterns, head_map, line, position_map, scatter
-from helpers.reference import beside_published, published_heatmap, published_line, published_value
 from helpers.tables import head_table, show_table
 from helpers.wording import listing, say
 
@@ -175,7 +175,7 @@ test_prompt(question, " Mary", model, prepend_bos=True)
 # prompt what it loses on the other.
 
 # %%
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
 
 prompts = reference_prompts(model)
 show_table(pd.DataFrame(prompts.answers, prompts.prompts, ["right", "wrong"]))
@@ -747,7 +747,7 @@ position_map(
 )
 
 # %%
-from helpers.reference import published
+from helpers.ioi.record import published
 
 
 def strongest_cells(values: Float[Tensor, "layer pos"], positions: list[str]) -> str:
@@ -870,7 +870,7 @@ show_table(parts, signed=True)
 # The published record of GPT-2 small has the same two sweeps. Summed over the heads of each of the paper's roles:
 
 # %%
-from helpers.reference import published_circuit
+from helpers.ioi.record import published_circuit
 
 by_part = {part: published_heatmap(f"patch_head_{part}").abs() for part in ("v", "pattern")}
 roles = published_circuit()
@@ -1286,7 +1286,7 @@ say(findings.what_is_lost(silenced.name, row, even=even_share))
 # all again and says where they do not. On another model there is nothing to compare, and it says that.
 
 # %%
-from helpers.published_run import published_comparison
+from helpers.ioi.published_run import published_comparison
 
 say(published_comparison(model))
 

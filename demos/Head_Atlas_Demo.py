@@ -350,7 +350,7 @@ show_kinds(kinds, cache, tokens, "Heads told by their circuits")
 # And in the task, on one of its prompts:
 
 # %%
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
 
 prompts = reference_prompts(model)
 _, task_cache = model.run_with_cache(
@@ -374,7 +374,7 @@ print(f"prompt: {prompts.prompts[0]} … right:{right}, wrong:{wrong}")
 # accident of one model, no.
 
 # %%
-from helpers.reference import beside_published
+from helpers.ioi.record import beside_published
 
 published = published_atlas()
 rows = {}

@@ -65,8 +65,8 @@ from helpers.circuit import Node, gate_attribution, gated_logit_diffs, gates_at,
 from helpers.findings import scale as findings
 from helpers.head_scores import Head, top_heads
 from helpers.intervals import Interval, mean_interval, stack_intervals
-from helpers.ioi import reference_prompts
-from helpers.ioi_dataset import sample_ioi
+from helpers.ioi.dataset import sample_ioi
+from helpers.ioi.prompts import reference_prompts
 from helpers.logit_diff import LogitDiff, logit_diff
 from helpers.models import load_model
 from helpers.plotting import intervals, scatter
@@ -543,7 +543,7 @@ helpful = curves["helpful first"]
 say(findings.helpful_alone(helpful.at(int(helpful.value.argmax())).plain()))
 
 # %%
-from helpers.reference import published_circuit
+from helpers.ioi.record import published_circuit
 
 published_heads = {head for heads in published_circuit().values() for head in heads}
 print(f"published circuit of GPT-2 small: {len(published_heads)} of 144 heads")

@@ -197,8 +197,8 @@ def attention_between(
         NotImplementedError: if the cache has no attention pattern of some layer.
 
     Example:
-        >>> where = prompts.positions
-        >>> attention = attention_between(cache, where["end"], where["IO"])
+        >>> end = prompts.positions["end"]
+        >>> attention = attention_between(cache, end, end - 1)  # to the token before
         >>> attention.shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """

@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from helpers.atlas.ioi_roles import attention_and_attribution
 from helpers.head_scores import attention_scores, kind_offsets
-from helpers.ioi import ioi_task
+from helpers.ioi.prompts import ioi_task
 from helpers.logit_diff import (
     LogitDiff,
     logit_diff,

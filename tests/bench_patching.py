@@ -37,7 +37,7 @@ from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.files import write_file
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
 from helpers.logit_diff import LogitDiff
 from helpers.models import load_model
 from helpers.patching import HEAD_SITES, patch_sweep

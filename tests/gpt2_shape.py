@@ -15,8 +15,8 @@ from tokenizers import pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from helpers.embedded import sha256
-from helpers.ioi import REFERENCE_NAMES, REFERENCE_TEMPLATES
-from helpers.ioi_dataset import ENGLISH
+from helpers.ioi.dataset import ENGLISH
+from helpers.ioi.prompts import REFERENCE_NAMES, REFERENCE_TEMPLATES
 
 VOCAB = 50257
 END_OF_TEXT = "<|endoftext|>"  # beginning and end of a text at once, and the last id

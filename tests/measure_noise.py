@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.head_scores import attention_scores, repeated_random_tokens
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions, residual_stack_to_logit_diff
 from helpers.model_folder import EMBEDDED_MODEL
 from helpers.models import load_model

@@ -18,10 +18,11 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 
 import helpers
-from helpers import patching, plotting, reference, replay, tables
+from helpers import patching, plotting, replay, tables
 from helpers.accounts import Account
 from helpers.atlas import views
-from helpers.ioi_dataset import IOISample
+from helpers.ioi import record
+from helpers.ioi.dataset import IOISample
 from helpers.logit_diff import LogitDiff
 from helpers.notebooks import api, site
 from helpers.notebooks.api_links import meaning, source_address
@@ -53,7 +54,7 @@ def all_modules() -> Iterator[str]:
 def test_every_module_is_on_a_page_or_known_to_be_of_no_use_elsewhere():
     listed = [module for page in api.PAGES for module in page.modules]
     assert len(listed) == len(set(listed))
-    packages = {"helpers.atlas", "helpers.tasks"}
+    packages = {"helpers.atlas", "helpers.ioi", "helpers.tasks"}
     assert {*listed} | SHARED | packages == set(all_modules())
     assert not {*listed} & SHARED
 
@@ -84,7 +85,7 @@ def test_public_is_what_a_module_says_or_defines():
     assert api.public_names(patching) == ["patch_sweep", "patch_head_outputs"]
     assert "WIDTH" not in api.public_names(plotting)
     assert "line" in api.public_names(plotting)
-    assert "published" in api.public_names(reference), "with a cache"
+    assert "published" in api.public_names(record), "with a cache"
     assert api.public_members(Account) == ["groups", "summary", "parts", "made_up"]
     assert "positions" in api.public_members(IOISample), "with a cache"
 
@@ -176,7 +177,7 @@ def test_source_is_the_lines_that_define_it():
     lines = (ROOT / file).read_text(encoding="utf-8").splitlines()[int(first) - 1 : int(last)]
     assert lines[:2] == ["@torch.no_grad()", "def patch_sweep("]
     assert lines[-1].startswith("    return ")
-    for value in (Account, Account.groups, IOISample.positions, reference.published, replay):
+    for value in (Account, Account.groups, IOISample.positions, record.published, replay):
         assert source_address(value, "o/n"), value
     assert source_address(replay, "o/n") == "https://github.com/o/n/blob/main/helpers/replay.py"
     for value in (nbformat.read, nbformat, int, 3, None):

@@ -29,8 +29,8 @@ from helpers.atlas.questions import (
 )
 from helpers.atlas.table import Atlas, make_table, read_atlas
 from helpers.atlas.views import head_table, score_table, sortable_table
+from helpers.ioi.record import published_heatmap
 from helpers.model_folder import EMBEDDED_MODEL
-from helpers.reference import published_heatmap
 from tests.architectures import tiny_hf
 from tests.tiny_models import bridge, tiny_gpt2, tiny_llama
 

@@ -53,7 +53,7 @@ from helpers.atlas.weights import (
     suppression_top5,
     token_samples,
 )
-from helpers.ioi import ioi_task
+from helpers.ioi.prompts import ioi_task
 from helpers.logit_diff import logit_diff_directions, residual_stack_to_logit_diff
 from helpers.task import Task
 from tests import constructed

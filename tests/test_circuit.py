@@ -13,7 +13,7 @@ from helpers.circuit import (
     gates_at,
     mean_outputs,
 )
-from helpers.ioi_dataset import sample_ioi
+from helpers.ioi.dataset import sample_ioi
 from helpers.logit_diff import logit_diff
 from tests.test_ioi_dataset import WORDS
 from tests.tiny_models import tiny_gpt2, tiny_llama

@@ -16,6 +16,7 @@ from transformer_lens.utilities import get_attention_mask
 
 from helpers.atlas.build import Settings, build_atlas
 from helpers.head_scores import attention_scores, repeated_random_tokens
+from helpers.ioi.published_run import TOLERANCE, compare, measure
 from helpers.logit_diff import (
     LogitDiff,
     logit_diff,
@@ -25,7 +26,6 @@ from helpers.logit_diff import (
 from helpers.models import load_model
 from helpers.patching import BLOCK_SITES, HEAD_SITES, patch_sweep
 from helpers.path_patching import path_patch_sweep
-from helpers.published_run import TOLERANCE, compare, measure
 from tests.gpt2_shape import build_checkpoint
 from tests.tiny_models import tiny_gpt2_hf, tiny_llama_hf, tiny_tokenizer
 

@@ -21,8 +21,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from helpers.display import ShownFigure
-from helpers.ioi import REFERENCE_TEMPLATES, reference_prompts
-from helpers.ioi_dataset import ENGLISH
+from helpers.ioi.dataset import ENGLISH
+from helpers.ioi.prompts import REFERENCE_TEMPLATES, reference_prompts
 from helpers.notebooks import api
 from helpers.tasks import capitals, docstrings, greater_than
 

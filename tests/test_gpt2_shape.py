@@ -17,14 +17,14 @@ from jupyter_core.utils import ensure_event_loop
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM
 
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
+from helpers.ioi.published_run import compare, measure, run_prompts
+from helpers.ioi.record import published
 from helpers.logit_diff import logit_diff
 from helpers.models import load_model
 from helpers.notebooks.hygiene import check_traces, local_names
 from helpers.notebooks.pairing import check_executed
 from helpers.notebooks.render import execute, read_source
-from helpers.published_run import compare, measure, run_prompts
-from helpers.reference import published
 from tests.gpt2_shape import Checkpoint
 
 pytestmark = pytest.mark.gpt2_shape

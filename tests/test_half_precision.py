@@ -25,6 +25,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import helpers
 import helpers.atlas
+import helpers.ioi
 from helpers import (
     accounts,
     circuit,
@@ -42,7 +43,7 @@ from helpers import (
 )
 from helpers.answers import GroupDiff
 from helpers.atlas import attention, build, induction, ioi_roles, scores, table, weights
-from helpers.ioi import ioi_task
+from helpers.ioi.prompts import ioi_task
 from helpers.logit_diff import LogitDiff
 from tests.tiny_models import bridge, tiny_gpt2_hf, tiny_llama_hf
 
@@ -301,10 +302,10 @@ NO_NUMBERS = {
     **dict.fromkeys(
         (
             *(
-                "ioi.name_positions",
-                "ioi.reference_prompts",
-                "ioi.ioi_prompts",
-                "ioi.ioi_task",
+                "ioi.prompts.name_positions",
+                "ioi.prompts.reference_prompts",
+                "ioi.prompts.ioi_prompts",
+                "ioi.prompts.ioi_task",
                 "answers.metric_of",
                 "answers.metric_rows",
                 "answers.checked_combine",
@@ -317,9 +318,13 @@ NO_NUMBERS = {
                 "tokenizing.is_unknown",
                 "tokenizing.prompt_rows",
                 "tokenizing.answer_ids",
-                "ioi_dataset.sample_ioi",
+                "ioi.dataset.sample_ioi",
             ),
-            *("ioi.equal_length_tokens", "ioi.check_names_appear", "atlas.ioi_roles.sampled_prompts"),
+            *(
+                "ioi.prompts.equal_length_tokens",
+                "ioi.prompts.check_names_appear",
+                "atlas.ioi_roles.sampled_prompts",
+            ),
             *("atlas.inputs.token_range", "atlas.inputs.start_token", "atlas.inputs.passages"),
             "atlas.inputs.prefix_tokens",
             *("atlas.examples.example_tokens", "atlas.examples.random_words"),
@@ -363,14 +368,14 @@ NO_NUMBERS = {
     "atlas.weights.token_samples": "ranks, of which rounding may change any; made of head_inputs",
     "atlas.examples.build_examples": "attention rounded to a byte, of the model's own tokenizer's texts",
 }
-NO_NUMBERS |= {f"published_run.{name}": why for name, why in NO_NUMBERS.items() if why == GPT2}
+NO_NUMBERS |= {f"ioi.published_run.{name}": why for name, why in NO_NUMBERS.items() if why == GPT2}
 
 TAKES = re.compile(r"TransformerBridge|ActivationCache|\bTensor\b|\bFloat\[|\bInt\[|\bGates\b|\bRun\b")
 
 
 def public_helpers() -> Iterator[str]:
-    """Functions of ``helpers`` and ``helpers.atlas`` that take a model, a cache or a tensor."""
-    for package in (helpers, helpers.atlas):
+    """Functions of ``helpers``, its ``atlas`` and its ``ioi`` that take a model, a cache or a tensor."""
+    for package in (helpers, helpers.atlas, helpers.ioi):
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.ispkg or info.name.endswith("__main__"):
                 continue

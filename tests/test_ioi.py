@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.ioi import ioi_prompts, reference_prompts
+from helpers.ioi.prompts import ioi_prompts, reference_prompts
+from helpers.ioi.record import published
 from helpers.logit_diff import LogitDiff, logit_diff
-from helpers.reference import published
 from tests.tiny_models import tiny_gpt2
 
 TEMPLATES = ["w1 w10 w2 w11 w3{} w4", "w5 w12 w2 w13 w3{} w6"]
@@ -76,7 +76,7 @@ def test_reference_prompts_on_the_embedded_model(smollm2):
 
 
 def test_prompts_are_the_published_ones():
-    from helpers import ioi
+    from helpers.ioi import prompts
 
-    assert list(ioi.REFERENCE_TEMPLATES) == published()["prompts"]["template"]
-    assert [list(pair) for pair in ioi.REFERENCE_NAMES] == published()["prompts"]["names"]
+    assert list(prompts.REFERENCE_TEMPLATES) == published()["prompts"]["template"]
+    assert [list(pair) for pair in prompts.REFERENCE_NAMES] == published()["prompts"]["names"]

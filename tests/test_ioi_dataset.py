@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.ioi_dataset import ENGLISH, IOIWords, sample_ioi
+from helpers.ioi.dataset import ENGLISH, IOIWords, sample_ioi
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 WORDS = IOIWords(

@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
 from helpers import patching, replay
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
 from helpers.logit_diff import LogitDiff
 from helpers.patching import patch_head_outputs, patch_sweep
 from tests.architectures import SOURCE as ARCHITECTURE_SOURCE

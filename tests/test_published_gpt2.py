@@ -18,11 +18,9 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from helpers import published_run
 from helpers.embedded import ModelUnavailableError
-from helpers.model_folder import SAFE_FILES
-from helpers.models import load_model
-from helpers.published_run import (
+from helpers.ioi import published_run
+from helpers.ioi.published_run import (
     GPT2_SMALL_SIZES,
     NOT_MEASURED,
     TOLERANCE,
@@ -31,7 +29,9 @@ from helpers.published_run import (
     measure,
     published_comparison,
 )
-from helpers.reference import published
+from helpers.ioi.record import published
+from helpers.model_folder import SAFE_FILES
+from helpers.models import load_model
 
 
 def differing(measured: Record, reference: Record | None = None) -> list[str]:

@@ -14,11 +14,12 @@ from tests.selection import ROOT, imported, modules_about, reached
 def test_modules_are_found_in_every_form_of_import(tmp_path: Path) -> None:
     source = tmp_path / "Demo.py"
     source.write_text(
-        "import torch, helpers.ioi\nfrom helpers import patching\nfrom helpers.plotting import imshow\n"
+        "import torch, helpers.ioi.prompts\nfrom helpers import patching\n"
+        "from helpers.plotting import imshow\n"
         "def f():\n    from helpers.atlas.table import Atlas\n"
     )
     assert {str(path.relative_to(ROOT / "helpers")) for path in imported(source)} == {
-        *("ioi.py", "patching.py", "plotting/__init__.py", "atlas/table.py"),
+        *("ioi/prompts.py", "patching.py", "plotting/__init__.py", "atlas/table.py"),
     }
 
 
@@ -29,10 +30,10 @@ def test_what_is_imported_by_an_import_counts() -> None:
 
 
 def test_tests_are_those_named_after_the_modules() -> None:
-    modules = {ROOT / "helpers" / name for name in ("ioi.py", "atlas/table.py", "progress.py")}
+    modules = {ROOT / "helpers" / name for name in ("tables.py", "atlas/table.py", "progress.py")}
     assert [path.name for path in modules_about(modules)] == [
         *("test_atlas.py", "test_atlas_examples.py", "test_atlas_page.py", "test_atlas_scores.py"),
-        "test_ioi.py",
+        "test_tables.py",
     ]
     exploratory = modules_about(reached(ROOT / "demos" / "Exploratory_Analysis_Demo.py"))
     assert ROOT / "tests" / "test_path_patching.py" in exploratory

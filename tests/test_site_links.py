@@ -40,7 +40,7 @@ def test_not_relative(address):
 @pytest.mark.parametrize(
     ("address", "place"),
     [
-        ("../helpers/ioi.py#L3", "helpers/ioi.py#L3"),
+        ("../helpers/task.py#L3", "helpers/task.py#L3"),
         ("gpt2/One_Demo.ipynb", "demos/gpt2/One_Demo.ipynb"),
         ("./One_Demo.py", "demos/One_Demo.py"),
         ("../a b.md", "a%20b.md"),
@@ -77,7 +77,7 @@ LINKS = {
     "page": "[a](Other_Demo.ipynb) [b](./Other_Demo.ipynb) [c][r]\n\n[r]: Other_Demo.ipynb",
     "heading": "[a](Other_Demo.ipynb#part-two) [b](Other_Demo.ipynb#Part-Two)",
     "id": "[a](Other_Demo.ipynb#sec.1)",
-    "file": "[a](../helpers/ioi.py#L3)\n\n| a |\n|---|\n| [b](thumbnails/One_Demo.png) |",
+    "file": "[a](../helpers/task.py#L3)\n\n| a |\n|---|\n| [b](thumbnails/One_Demo.png) |",
     "html": '<details><b><a href="Other_Demo.ipynb#Part-Two">a</a></b>\n\n[b](atlas)\n\n</details>',
     "same": '## The heading: `x`\n\n[a](#the-heading-x) [b](#The-heading:-x) [c](#own) <a id="own"></a>',
     "pictures": '![p](pic.png) ![q](pic.png#only-light "t") <img src="pic.png">',
@@ -179,7 +179,7 @@ def part(page) -> Callable[[str], Tag]:
         ("page", ["Other_Demo.html"] * 3),
         ("heading", ["Other_Demo.html#part-two"] * 2),
         ("id", ["Other_Demo.html#sec.1"]),
-        ("file", [f"{GITHUB}/helpers/ioi.py#L3", f"{GITHUB}/demos/thumbnails/One_Demo.png"]),
+        ("file", [f"{GITHUB}/helpers/task.py#L3", f"{GITHUB}/demos/thumbnails/One_Demo.png"]),
         ("html", ["Other_Demo.html#part-two", f"{GITHUB}/demos/atlas"]),
         ("linked", ["Other_Demo.html"]),
     ],

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helpers.accounts import head_attribution
-from helpers.ioi_dataset import sample_ioi
+from helpers.ioi.dataset import sample_ioi
 from helpers.logit_diff import LogitDiff, residual_stack_to_logit_diff
 from helpers.padding import PaddedTokens
 from helpers.patching import patch_sweep

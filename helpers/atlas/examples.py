@@ -28,7 +28,7 @@ from helpers.atlas.identity import model_identity
 from helpers.atlas.inputs import passage_texts, sampled_tokens, start_token, token_range
 from helpers.atlas.table import VERSIONS, file_stem
 from helpers.files import write_files
-from helpers.ioi import REFERENCE_NAMES, REFERENCE_TEMPLATES
+from helpers.ioi.prompts import REFERENCE_NAMES, REFERENCE_TEMPLATES
 from helpers.progress import progress_bar
 from helpers.replay import hook_names_of
 

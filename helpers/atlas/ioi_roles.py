@@ -13,7 +13,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.scores import Measured
-from helpers.ioi import REFERENCE_TEMPLATES, ioi_prompts
+from helpers.ioi.prompts import REFERENCE_TEMPLATES, ioi_prompts
 from helpers.logit_diff import LogitDiff, logit_diff, logit_diff_directions
 from helpers.patching import patch_sweep
 from helpers.precision import in_float

@@ -10,7 +10,7 @@ from helpers.atlas.attention import duplicate_token, induction, previous_token
 from helpers.atlas.ioi_roles import ioi_attribution, ioi_patching
 from helpers.atlas.scores import describe
 from helpers.atlas.table import Atlas, make_table
-from helpers.reference import published, published_circuit, published_heatmap
+from helpers.ioi.record import published, published_circuit, published_heatmap
 
 STEM = "gpt2-small.published"
 

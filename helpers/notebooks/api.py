@@ -42,7 +42,7 @@ PAGES = (
         "Models, tasks and prompts",
         (
             *("helpers.models", "helpers.task", "helpers.task_check", "helpers.padding"),
-            *("helpers.ioi", "helpers.ioi_dataset", "helpers.tasks.greater_than"),
+            *("helpers.ioi.prompts", "helpers.ioi.dataset", "helpers.tasks.greater_than"),
             *("helpers.tasks.docstrings", "helpers.tasks.capitals"),
         ),
     ),
@@ -67,7 +67,7 @@ PAGES = (
     Page(
         "api-published",
         "Intervals and published values",
-        ("helpers.intervals", "helpers.reference", "helpers.published_run"),
+        ("helpers.intervals", "helpers.ioi.record", "helpers.ioi.published_run"),
     ),
     Page(
         "api-atlas",

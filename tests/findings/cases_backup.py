@@ -7,7 +7,7 @@ has one.
 from __future__ import annotations
 
 from helpers.findings import backup as say
-from helpers.reference import published_heatmap, published_value
+from helpers.ioi.record import published_heatmap, published_value
 
 
 def certain(value: float) -> say.Interval:

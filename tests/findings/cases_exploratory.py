@@ -7,7 +7,7 @@ has one.
 from __future__ import annotations
 
 from helpers.findings import exploratory as say
-from helpers.reference import published_heatmap, published_line, published_value
+from helpers.ioi.record import published_heatmap, published_line, published_value
 
 GPT2 = published_value("logit_diff_per_prompt")
 EVEN = 1 / 15

@@ -13,7 +13,7 @@ import pytest
 
 import helpers.findings
 from helpers.findings.scale import PAPER
-from helpers.reference import published_circuit
+from helpers.ioi.record import published_circuit
 from tests.findings.reach import unreached
 
 NAMES = [module.name for module in pkgutil.iter_modules(helpers.findings.__path__)]

@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.ioi import check_names_appear, equal_length_tokens, ioi_task, name_positions
+from helpers.ioi.prompts import check_names_appear, equal_length_tokens, ioi_task, name_positions
 from helpers.rows import Rows, row_numbers
 from helpers.sampling import (
     balanced_draw,

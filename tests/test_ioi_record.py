@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.head_scores import top_heads
-from helpers.reference import (
+from helpers.ioi.record import (
     beside_published,
     published,
     published_circuit,

@@ -1,8 +1,8 @@
 """Measuring what is published of GPT-2 small's IOI run, and comparing the two records.
 
 :func:`published_comparison` is the whole of it as a table to print. :func:`measure` gives a record of
-the shape of ``helpers/gpt2_small_ioi.json``; :func:`compare` tells where two such records differ. One
-function measures one figure, from the same :class:`Run`.
+the shape of ``helpers/ioi/gpt2_small_ioi.json``; :func:`compare` tells where two such records differ.
+One function measures one figure, from the same :class:`Run`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.head_scores import Head, attention_scores, repeated_random_tokens, top_heads
-from helpers.ioi import reference_prompts
+from helpers.ioi.prompts import reference_prompts
+from helpers.ioi.record import published, published_value
 from helpers.logit_diff import (
     LogitDiff,
     logit_diff,
@@ -28,7 +29,6 @@ from helpers.logit_diff import (
 )
 from helpers.patching import patch_sweep
 from helpers.precision import in_float
-from helpers.reference import published, published_value
 from helpers.task import Task
 
 __all__ = ["published_comparison"]

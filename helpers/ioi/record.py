@@ -26,7 +26,7 @@ def published() -> dict[str, Any]:
         >>> sorted(published())
         ['axes', 'figures', 'printed', 'prompts', 'source']
     """
-    return json.loads(resources.files("helpers").joinpath("gpt2_small_ioi.json").read_text())
+    return json.loads(resources.files("helpers.ioi").joinpath("gpt2_small_ioi.json").read_text())
 
 
 def published_value(name: str) -> Any:
@@ -77,7 +77,7 @@ def published_circuit() -> dict[str, list[tuple[int, int]]]:
         >>> published_circuit()["name mover"]
         [(9, 6), (9, 9), (10, 0)]
     """
-    circuit = json.loads(resources.files("helpers").joinpath("gpt2_small_circuit.json").read_text())
+    circuit = json.loads(resources.files("helpers.ioi").joinpath("gpt2_small_circuit.json").read_text())
     return {role: [(layer, head) for layer, head in heads] for role, heads in circuit["classes"].items()}
 
 
