@@ -4,6 +4,8 @@
 # environment, where spaces and quotes in a path are safe.
 PYTHON ?= python3
 DEMO ?=
+NAME ?=
+export NAME
 export DEMO_MODEL := $(or $(DEMO_MODEL),smollm2-135m)
 
 VENV := .venv
@@ -21,7 +23,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda lowest atlas render sync site badges check lint bench clean
+.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda lowest atlas render new-demo sync site badges check lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +99,10 @@ atlas: embedded  ## scores and example attention of every head of the model, int
 
 render: embedded  ## execute the demos into the committed notebooks (DEMO_MODEL=gpt2 into demos/gpt2/): 8 minutes
 	$(BIN)/python -m helpers.notebooks.render --in-place $(SOURCES)
+
+new-demo: embedded  ## begin a demo on a task of your own, from one that runs (NAME=My_Task): 2 minutes
+	@demo=$$($(BIN)/python -m helpers.notebooks.new_demo "$$NAME") && \
+		$(BIN)/python -m helpers.notebooks.render --in-place "$$demo"
 
 sync: $(READY)  ## bring the notebooks' cells up to date with the scripts, without executing
 	$(BIN)/python -m helpers.notebooks.render --sync $(SOURCES)

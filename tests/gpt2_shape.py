@@ -7,6 +7,7 @@ nothing that it computes is ever shown to a reader as GPT-2.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 from helpers.embedded import sha256
 from helpers.ioi.dataset import ENGLISH
 from helpers.ioi.prompts import REFERENCE_NAMES, REFERENCE_TEMPLATES
+from helpers.tasks import capitals, docstrings, greater_than
 
 VOCAB = 50257
 END_OF_TEXT = "<|endoftext|>"  # beginning and end of a text at once, and the last id
@@ -75,15 +77,18 @@ def gpt2_shaped_model(width: int = 768, layers: int = 12, seed: int = 0) -> GPT2
 def gpt2_like_tokenizer() -> GPT2TokenizerFast:
     """Byte-level BPE like GPT-2's, in which every word of the demos' prompts is a single token.
 
-    The merges spell those words letter by letter, with and without a space in front; any other text
-    falls apart into bytes. Entries that no text reaches fill the vocabulary up to GPT-2's size.
+    The merges spell those words letter by letter, with and without a space in front, and years in pairs
+    of digits; any other text falls apart into bytes. Entries that no text reaches fill the vocabulary up
+    to GPT-2's size.
     """
     words = _words(" ".join([*REFERENCE_TEMPLATES, *(" ".join(pair) for pair in REFERENCE_NAMES)]))
     for text in (OTHER_TEXT, *_sampled_text()):
         words += [word for word in _words(text) if word not in words]
+    # Words after a space come first: the beginnings of others may be anywhere inside of them.
+    words.sort(key=lambda word: not word.startswith("Ġ"))
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: list[tuple[str, str]] = []
-    for word in words:
+    for word in [*words, *(f"{pair:02}" for pair in range(100))]:
         for end in range(2, len(word) + 1):
             if word[:end] not in pieces:
                 pieces.append(word[:end])
@@ -93,11 +98,15 @@ def gpt2_like_tokenizer() -> GPT2TokenizerFast:
     return GPT2TokenizerFast(vocab=vocab, merges=merges, model_max_length=1024)
 
 
-def _sampled_text() -> list[str]:
+def _sampled_text() -> Iterator[str]:
     """Every word that a sampled prompt may hold, each where a space is in front of it."""
-    fillers = " ".join(["", *ENGLISH.names, *ENGLISH.places, *ENGLISH.objects])
-    frames = [re.sub(r" {\w+}", "", frame) for frame in ENGLISH.frames]
-    return [fillers, *frames]
+    for words in (ENGLISH, greater_than.ENGLISH, docstrings.ENGLISH, capitals.ENGLISH):
+        for texts in vars(words).values():
+            parts = [*texts.keys(), *texts.values()] if isinstance(texts, Mapping) else texts
+            if any("{" in part for part in parts):
+                yield from (re.sub(r" {\w+}", "", frame) for frame in parts)
+            else:
+                yield " ".join(["", *parts])
 
 
 def _words(text: str) -> list[str]:
