@@ -1,4 +1,4 @@
-"""`make new-demo NAME=My_Task`: a demo that the checks accept, made from the one on a task of one's own."""
+"""`make new-demo NAME=My_Task`: a demo that the checks accept, from the one on a task of one's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def test_it_is_accepted_by_the_checks_as_it_is(folder, name):
     assert path == folder / f"{name.removesuffix('_Demo')}_Demo.py"
     notebook = parse_script(path.read_text())
     assert check_cells(path, notebook, read_settings(ROOT / "pyproject.toml")) == []
-    assert notebook.cells[0].source.startswith(f"# {path.stem.removesuffix('_Demo').replace('_', ' ')}\n")
+    heading = path.stem.removesuffix("_Demo").replace("_", " ")
+    assert notebook.cells[0].source.startswith(f"# {heading}\n")
     assert f"/demos/{path.stem}.ipynb" in notebook.cells[0].source
     assert PATTERN not in path.read_text()
 
@@ -60,7 +61,9 @@ def test_the_cell_to_edit_is_the_first_after_the_setup(folder):
     assert [("Task.from_prompts" in source) for source in code[:4]] == [False, False, True, False]
 
 
-@pytest.mark.parametrize("name", ["", "my_task", "My Task", "My-Task", "../My_Task", "My_Task.py", "Demo"])
+@pytest.mark.parametrize(
+    "name", ["", "my_task", "My Task", "My-Task", "../My_Task", "My_Task.py", "Demo"]
+)
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="expected words with a capital first") as refused:
         demo_stem(name)

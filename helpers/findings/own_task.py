@@ -57,14 +57,19 @@ def enough(*, chosen: Plain, at_random: Plain, count: int) -> str:
     """
     if chosen[1] <= at_random[2]:
         return (
-            f"The {count} heads restore {chosen[0]:.0%}, not clearly more than {count} at random "
-            f"({at_random[0]:.0%}): they are no circuit for this task."
+            f"The {count} heads restore {_percent(chosen[0])}, not clearly more than {count} at random "
+            f"({_percent(at_random[0])}): they are no circuit for this task."
         )
     how = "most of it" if chosen[1] > 0.5 else "a part of it"
     return (
-        f"The {count} heads restore {chosen[0]:.0%} of what all heads do, {how}, on prompts that "
-        f"took no part in choosing them; {count} at random, {at_random[0]:.0%}."
+        f"The {count} heads restore {_percent(chosen[0])} of what all heads do, {how}, on prompts that "
+        f"took no part in choosing them; {count} at random, {_percent(at_random[0])}."
     )
+
+
+def _percent(share: float) -> str:
+    """Never "-0%"."""
+    return f"{round(100 * share)}%"
 
 
 def shared(top: Mapping[str, Sequence[str]]) -> str:

@@ -26,11 +26,11 @@ _TITLE = """\
 
 {badge}
 
-**Question.** What the model can do here, in a sentence: which answer should follow, and what in the prompt it
-depends on.
+**Question.** What the model can do here, in a sentence: which answer should follow, and what in the
+prompt it depends on.
 
-**How to read it.** No head and no measurement is named in the text: the cells print what they found, on whatever
-model and task are loaded."""
+**How to read it.** No head and no measurement is named in the text: the cells print what they found, on
+whatever model and task are loaded."""
 
 _TASK = """\
 model = load_model()

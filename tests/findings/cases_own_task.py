@@ -32,6 +32,7 @@ CASES = [
     (lambda: say.lens(largest=2.0, whole=4.0, at="9_mid"), ["at once", "50%"], ["steps"]),
     (lambda: say.lens(largest=1.0, whole=4.0, at="9_mid"), ["steps", "at 9_mid", "25%"], ["at once"]),
     (lambda: say.lens(largest=1.0, whole=-0.3, at="9_mid"), ["does not rise"], ["%", "9_mid"]),
+    (lambda: heads((0.68, 0.67, 0.69), (-0.002, -0.004, -0.001)), ["at random, 0%"], ["-0"]),
     (
         lambda: heads((0.82, 0.75, 0.9), (0.02, -0.03, 0.06)),
         ["restore 82%", "most of it", "at random, 2%"],
