@@ -11,6 +11,7 @@ import pytest
 from helpers.notebooks.checks import check_cells, read_settings
 from helpers.notebooks.new_demo import PATTERN, TASK, WORKED_EXAMPLE, demo_stem, main, new_demo
 from helpers.notebooks.pairing import parse_script
+from helpers.notebooks.render import sync
 
 ROOT = Path(__file__).parents[1]
 DEMOS = ROOT / "demos"
@@ -18,22 +19,21 @@ DEMOS = ROOT / "demos"
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """The pattern, and what it links to."""
-    for name in ("demos", "LICENSE"):
+    """The demos of a repository, with what they link to."""
+    for name in ("helpers", "README.md", "LICENSE"):
         (tmp_path / name).symlink_to(ROOT / name)
-    copied = tmp_path / "mine"
-    copied.mkdir()
-    for path in DEMOS.glob("*.*"):
-        shutil.copy(path, copied)
-    return copied
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(DEMOS, tmp_path / "demos", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return tmp_path / "demos"
 
 
 @pytest.mark.parametrize("name", ["Subject_Verb", "Subject_Verb_Demo", "Agreement2"])
 def test_it_is_accepted_by_the_checks_as_it_is(folder, name):
     path = new_demo(name, folder)
     assert path == folder / f"{name.removesuffix('_Demo')}_Demo.py"
+    sync(path)  # what the badge leads to
     notebook = parse_script(path.read_text())
-    assert check_cells(path, notebook, read_settings(ROOT / "pyproject.toml")) == []
+    assert check_cells(path, notebook, read_settings(folder.parent / "pyproject.toml")) == []
     heading = path.stem.removesuffix("_Demo").replace("_", " ")
     assert notebook.cells[0].source.startswith(f"# {heading}\n")
     assert f"/demos/{path.stem}.ipynb" in notebook.cells[0].source
