@@ -111,7 +111,7 @@ task, held_out = everything.select(range(6)), everything.select(range(6, 206))
 # %%
 tokens, corrupted_tokens, metric = task.tokens, task.corrupted_tokens, task.metric()
 n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-print(f"{model.cfg.model_name}: {task}")
+say(f"{model.cfg.model_name}: {task}")
 show_table(task.table.head(3).T)
 
 # %% [markdown]
