@@ -12,6 +12,7 @@ import base64
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -36,6 +37,14 @@ PLOTLY_DEFAULT = pio.renderers.default
 
 # A browser that has not drawn an empty figure by then is not going to: idle, it takes three seconds.
 BROWSER_SECONDS = 30.0
+
+
+def _counts(record: logging.LogRecord) -> bool:
+    """Not choreographer's word, with a trace, that it ignores its own goodbye, read with an answer."""
+    return not str(record.msg).startswith("JSONError decoding message. Ignoring")
+
+
+logging.getLogger("choreographer.channels.pipe").addFilter(_counts)
 
 
 class ShownFigure(go.Figure):

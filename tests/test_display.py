@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import logging
 import os
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
+from choreographer.channels.pipe import Pipe
 from PIL import Image
 
 from helpers import display
@@ -128,3 +130,16 @@ def test_a_full_disk_under_the_browser_is_said_and_figures_stay(monkeypatch, cap
     display._note_once.cache_clear()
     said = capsys.readouterr().out
     assert "none could be started (No space left on device). Figures stay interactive" in said
+
+
+def test_a_browsers_goodbye_in_one_piece_with_an_answer_is_no_trace_in_a_notebook(caplog):
+    """Choreographer ends a browser with a word that is no JSON; it may be read after an answer."""
+    pipe = Pipe()
+    pipe.open()
+    os.write(pipe.from_external_to_choreo, b'{"id": 1}\0{bye}\n\0')
+    answers, _ = pipe.read_jsons()
+    assert answers == [{"id": 1}]
+    pipe.close()
+    assert caplog.records == []
+    logging.getLogger("choreographer.channels.pipe").error("anything else")
+    assert [record.message for record in caplog.records] == ["anything else"]
