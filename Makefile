@@ -91,8 +91,9 @@ lowest:  ## tests, and a demo, on the lowest versions that pyproject.toml allows
 	$(TEST_ENV) $(LOWEST)/bin/python -m pytest -o filterwarnings=default -m "not smollm2" $(LOWEST_TESTS)
 	DEMO_CACHE=$(LOWEST)/cache DEMO_MODEL=smollm2-135m $(LOWEST)/bin/python -m helpers.notebooks.render --out $(LOWEST)/demo demos/$(or $(DEMO),Exploratory_Analysis_Demo).py
 
-bench: $(DEV)  ## patching against TransformerLens's own functions, time, memory, agreement: half an hour
+bench: $(DEV)  ## patching against TransformerLens's own functions: time, memory, agreement; pages: half an hour
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
+	$(PYTEST) -q -s tests/browser/test_site.py -k first_figure
 
 atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/: 2 minutes
 	$(BIN)/python -m helpers.atlas --model "$$DEMO_MODEL" --out demos/atlas --published

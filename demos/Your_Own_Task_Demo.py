@@ -23,7 +23,7 @@
 # **What you will learn.** Which of the tools of the other demos need nothing but prompts and a metric (all of them), and
 # which heads a model uses for several tasks at once.
 #
-# **The worked example** is *greater-than* (Hanna et al. [2023](https://arxiv.org/abs/2305.00446)): after "The war lasted
+# **The worked example** is *greater-than* (Hanna et al. [2023](https://arxiv.org/abs/2305.00586)): after "The war lasted
 # from the year 1743 to the year 17", a year that comes *later* than the first is likely. At the end the same few
 # lines run on three more tasks.
 #
@@ -244,21 +244,22 @@ show_table(table, signed=True)
 from helpers.path_patching import path_patch_sweep, strongest_paths
 from helpers.tables import path_table
 
-asked = {"what it reads": ["value"], "where it looks": ["query", "key"]}
 
-
-def paths_into(receiver: Head) -> list:
-    """Every direct path from an earlier head into a head, strongest first."""
+def paths_into(receiver: Head, inputs: list[str]) -> list:
+    """Every direct path from an earlier head into inputs of a head, strongest first."""
     effects = {}
-    for through in asked.get(matters_for[receiver.name], ["query", "key", "value"]):
+    for through in inputs:
         runs = corrupted_tokens, tokens, receiver[:2], through[0]
         effects[through] = restored(path_patch_sweep(model, *runs, metric))
-    return strongest_paths(effects, receiver, 3 * n_layers * n_heads)
+    return strongest_paths(effects, receiver, len(inputs) * n_layers * n_heads)
 
 
 # %%
-matters_for = table["matters for"]
-paths_to = {head: paths_into(head) for head in [head for head in important if head.layer > 0][:2]}
+asked = {"what it reads": ["value"], "where it looks": ["query", "key"]}
+paths_to = {}
+for head in [head for head in important if head.layer > 0][:2]:
+    inputs = asked.get(table["matters for"][head.name], ["query", "key", "value"])
+    paths_to[head] = paths_into(head, inputs)
 shown = [path for paths in paths_to.values() for path in paths[:4]]
 show_table(path_table(shown), signed=True)
 for head, paths in paths_to.items():
@@ -320,7 +321,7 @@ circuit_graph(nodes, edges, title="The circuit as measured: heads, and direct ef
 # head's output by its average over corrupted prompts (mean ablation; MLPs run on). One is the whole model, zero is what is
 # left without any head.
 #
-# **What would falsify it.** As many heads drawn at random should restore nothing.
+# **What would falsify it.** As many of the other heads, drawn at random, should restore nothing.
 
 # %%
 from helpers.circuit import gated_logit_diffs, mean_outputs
@@ -342,9 +343,9 @@ def with_only(groups: list[list[Head]], on: Task) -> Float[Tensor, "group prompt
 
 
 # %%
-everyone = top_heads(head_patching, head_patching.numel(), by_size=True)
+others = top_heads(head_patching, head_patching.numel(), by_size=True)[10:]
 generator = torch.Generator().manual_seed(0)
-at_random = [everyone[i] for i in torch.randperm(len(everyone), generator=generator)[:10]]
+at_random = [others[i] for i in torch.randperm(len(others), generator=generator)[:10]]
 of_ten, by_luck, of_none = with_only([important, at_random, []], held_out)
 groups = {"all heads": check.clean, "ten": of_ten, "ten at random": by_luck, "none": of_none}
 heads_work = check.clean - of_none
@@ -386,12 +387,12 @@ from helpers.circuit import gate_attribution
 
 
 def contributions(task: Task) -> Float[Tensor, "layer head"]:
-    """What each head adds while all of them open together, as a share of what they add in all."""
+    """What each head adds while all of them open together, as a share of all that they add or take."""
     one_group = torch.zeros(len(task), dtype=torch.long, device=task.tokens.device)
     means = mean_outputs(model, task.corrupted_tokens, one_group).expand(-1, len(task), -1, -1, -1)
     gates = gate_attribution(model, task.tokens, task.metric(), means, steps=4)
     by_head = gates.sum(2).mean(1)  # over positions, and prompts
-    return by_head / by_head.sum()
+    return by_head / by_head.abs().sum()
 
 
 by_task = {name: contributions(some.select(range(8))) for name, some in tasks.items()}
@@ -430,7 +431,7 @@ show_table(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
 # %% [markdown] tags=["worked-example"]
 # **What is known of other models.** For greater-than in GPT-2 small, Hanna et al.
-# ([2023](https://arxiv.org/abs/2305.00446)) found that heads of the middle layers carry the first year to the end, and that
+# ([2023](https://arxiv.org/abs/2305.00586)) found that heads of the middle layers carry the first year to the end, and that
 # *MLPs* of the last layers turn it into later years. For facts such as capitals, Meng et al.
 # ([2022](https://arxiv.org/abs/2202.05262)) point to early MLPs at the subject, and later attention that reads them. Where
 # ten heads restore little although the residual stream's map is clear, MLPs are the first suspects.

@@ -39,12 +39,13 @@ PLOTLY_DEFAULT = pio.renderers.default
 BROWSER_SECONDS = 30.0
 
 
-def _counts(record: logging.LogRecord) -> bool:
-    """Not choreographer's word, with a trace, that it ignores its own goodbye, read with an answer."""
-    return not str(record.msg).startswith("JSONError decoding message. Ignoring")
+def _is_no_goodbye(record: logging.LogRecord) -> bool:
+    """Choreographer ends a pipe with a word that is no JSON, and logs a trace if it reads it itself."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "{bye}" not in getattr(error.__cause__ if error else None, "doc", "")
 
 
-logging.getLogger("choreographer.channels.pipe").addFilter(_counts)
+logging.getLogger("choreographer.channels.pipe").addFilter(_is_no_goodbye)
 
 
 class ShownFigure(go.Figure):

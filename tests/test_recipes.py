@@ -12,12 +12,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import torch
 from nbclient import NotebookClient
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from tests.tiny_models import bridge
+from tests.tiny_models import bridge, random_hf
 
 pytestmark = pytest.mark.slow
 
@@ -49,21 +47,8 @@ def cell_with(beginning: str) -> str:
 
 def other_model(kind: str) -> TransformerBridge:
     """Random; a vocabulary that the head scores can draw from, and room for their tokens."""
-    torch.manual_seed(1)
-    sizes = {"vocab_size": 20_000, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.2}
-    if kind == "gpt2":
-        config = GPT2Config(n_positions=256, n_embd=32, n_layer=3, n_head=4, **sizes)
-        return bridge(GPT2LMHeadModel(config))
-    config = LlamaConfig(
-        max_position_embeddings=256,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,  # TransformerLens's own path patching knows no shared ones
-        **sizes,
-    )
-    return bridge(LlamaForCausalLM(config))
+    # TransformerLens's own path patching knows no shared keys and values.
+    return bridge(random_hf(kind, 20_000, 256, key_value_heads=4, spread=0.2, seed=1))
 
 
 BROUGHT = {

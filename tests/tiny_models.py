@@ -105,6 +105,38 @@ def tiny_odd(model_type: str, seed: int = 0) -> TransformerBridge:
     return bridge(AutoModelForCausalLM.from_config(config).float())
 
 
+def random_hf(
+    shape: str,
+    vocabulary: int,
+    positions: int,
+    *,
+    key_value_heads: int,
+    spread: float = 0.3,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Three layers of four heads in GPT-2's or Llama's shape ("gpt2", "llama"), for a tokenizer.
+
+    Args:
+        key_value_heads: of Llama's shape; GPT-2's has one to each head.
+        spread: standard deviation of the weights.
+    """
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": spread}
+    if shape == "gpt2":
+        config = GPT2Config(n_positions=positions, n_embd=32, n_layer=3, n_head=4, **sizes)
+        return GPT2LMHeadModel(config)
+    config = LlamaConfig(
+        max_position_embeddings=positions,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=key_value_heads,
+        **sizes,
+    )
+    return LlamaForCausalLM(config)
+
+
 def bridge(hf_model: PreTrainedModel, compatible: bool = True) -> TransformerBridge:
     model = TransformerBridge.boot_transformers(
         "tiny", hf_model=hf_model.eval(), tokenizer=tiny_tokenizer(), device="cpu"

@@ -93,8 +93,8 @@ def sample_capitals(
 
     Example:
         >>> task = sample_capitals(model, 44, seed=0)
-        >>> task.answers[0] == (" Paris", task.answers[0][1]), task.labels[:2]
-        (True, ['France', 'Italy'])
+        >>> task.labels[:2], [right for right, _ in task.answers[:2]]
+        (['France', 'Italy'], [' Paris', ' Rome'])
     """
     for sentence in words.frames:
         if sentence.count(" {country}") != 1 or sentence.count("{") != 1:
