@@ -387,7 +387,7 @@ from helpers.circuit import gate_attribution
 
 
 def contributions(task: Task) -> Float[Tensor, "layer head"]:
-    """What each head adds while all of them open together, as a share of all that they add or take."""
+    """What each head adds while all open together, as a share of all that heads add or take."""
     one_group = torch.zeros(len(task), dtype=torch.long, device=task.tokens.device)
     means = mean_outputs(model, task.corrupted_tokens, one_group).expand(-1, len(task), -1, -1, -1)
     gates = gate_attribution(model, task.tokens, task.metric(), means, steps=4)

@@ -160,6 +160,7 @@ def test_figures_without_pictures_leave_the_old_notebook(source, settings, monke
         ("# %%\n# NBVAL_SKIP\nprint(1)\n", "NBVAL_SKIP changes how"),
         ("# %%\n1\n# %% [markdown]\n# See [this](nowhere.md).\n", "no such file"),
         ("# %%\nimport ipywidgets\nipywidgets.Output()\n", "a widget .*blank wherever no kernel runs"),
+        (f"# %%\nprint(1)  # {'long ' * 20}\n", "longer than 100 characters"),
         ("# %%\nh = display(1, display_id=True)\n# %%\nh.update(2)\n", "another cell has made"),
     ],
 )

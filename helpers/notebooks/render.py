@@ -33,7 +33,7 @@ from helpers.embedded import ModelUnavailableError, embedded_model_folder
 from helpers.files import NotWrittenError, check_writable, write_file, write_files
 from helpers.model_folder import EMBEDDED_MODEL, from_anywhere
 from helpers.notebooks.checks import Settings, check_cells, check_text, read_settings
-from helpers.notebooks.hygiene import local_names
+from helpers.notebooks.hygiene import check_width, local_names
 from helpers.notebooks.opening import UnreadableError, file_text, readable_notebook
 from helpers.notebooks.page import to_html
 from helpers.notebooks.pairing import parse_script
@@ -195,10 +195,10 @@ def render_in_place(source: Path, model: str, settings: Settings) -> list[Path]:
         NotWrittenError: if the place cannot be written to; before executing, if possible.
     """
     path = rendering_path(source, model, settings.model)
-    early = check_cells(path, read_source(source), settings)
+    unexecuted = read_source(source)
+    early = check_cells(path, unexecuted, settings)
     paired = path == source.with_suffix(".ipynb")
-    if not paired:
-        early += _other_model(path, model)
+    early += check_width(path.name, unexecuted) if paired else _other_model(path, model)
     if early:
         raise RefusedError(path, early)
     check_writable(path.parent)
