@@ -24,8 +24,8 @@
 # which heads a model uses for several tasks at once.
 #
 # **The worked example** is *greater-than* (Hanna et al. [2023](https://arxiv.org/abs/2305.00586)): after "The war lasted
-# from the year 1743 to the year 17", a year that comes *later* than the first is likely. At the end the same few
-# lines run on three more tasks.
+# from the year 1743 to the year 17", a year that comes *later* than the first is likely. At the end three more
+# tasks stand beside it.
 #
 # **How to read it.** No head and no measurement is named in the text: the cells print what they found, on whatever
 # model and task are loaded.

@@ -27,6 +27,7 @@ from tests.browser.looks import contrast, luminance
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DESK, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+LONGEST = 60_000  # side of a picture; of one beyond JPEG's 65,535 pixels a browser writes an empty file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -119,8 +120,19 @@ def opened(browser: Browser, origin: str, name: str, log: Log | None = None, **c
 
 
 def photograph(page: Page, path: Path) -> None:
-    """The whole page, to be looked at; as JPEG in half the time."""
-    page.screenshot(path=path, full_page=True, type="jpeg", quality=85)
+    """The whole page, to be looked at; as JPEG in half the time.
+
+    A page that is longer than the format allows goes on in another picture, with a number.
+    """
+    width, height, scale = page.evaluate(
+        "[innerWidth, document.documentElement.scrollHeight, devicePixelRatio]"
+    )
+    longest = LONGEST // scale
+    for number, top in enumerate(range(0, int(height), int(longest)), start=1):
+        clip = {"x": 0, "y": top, "width": width, "height": min(longest, height - top)}
+        part = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        page.screenshot(path=part, full_page=True, clip=clip, type="jpeg", quality=85)
+        assert part.stat().st_size > 0, part
 
 
 def _note_size(log: Log, answer: Response) -> None:

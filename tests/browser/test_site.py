@@ -190,6 +190,24 @@ def test_printed_sentences_are_not_cut_off(page):
     assert [text for text, cut in printed if cut] == []
 
 
+def test_columns_of_tables_are_apart_and_under_their_headings(page):
+    """As far as two letters, so that no number runs into the next."""
+    tables = page.locator(".cell_output table.dataframe").all()
+    assert tables
+    for table in tables:
+        apart, aligned = table.evaluate(
+            """table => {
+                const cells = [...table.querySelectorAll("th, td")].map(cell => getComputedStyle(cell));
+                return [
+                    cells.map(cell => parseFloat(cell.paddingLeft) + parseFloat(cell.paddingRight)),
+                    [...new Set(cells.map(cell => cell.textAlign))],
+                ];
+            }"""
+        )
+        assert min(apart) >= 16
+        assert aligned == ["left"]
+
+
 def test_hover_says_name_and_value(page, outputs):
     """On the cell of largest magnitude in each heatmap, as the notebook's own data have it."""
     heatmaps = 0
