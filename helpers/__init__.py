@@ -29,7 +29,9 @@ A measurement
     head_scores     heads of known kinds
     patching        exact activation patching, many sites at once
     path_patching   what one head tells another
-    replay          the machinery under both
+    attribution     patches estimated from gradients
+    edges           what each part tells each other part, exactly and by gradient; circuits of edges
+    replay          the machinery under these
     last_token      the last token only, again and again
     accounts        what a change of one head's output does, part by part
     circuit         gates behind heads: is a circuit enough?

@@ -35,16 +35,14 @@ from helpers.replay import (
     PrefixCache,
     at_columns,
     check_model,
-    check_replay,
-    check_site,
     check_tokens,
+    checked_base,
     chosen,
     forward,
     hook_names_of,
     keep,
     measure,
     prompts_at_once,
-    run_base,
     run_patched,
     unpatched_metric,
 )
@@ -123,7 +121,7 @@ def patch_sweep(
     groups = [[position] for position in positions] if by_position else [positions]
 
     first = int((base_tokens != source_tokens).any(0).nonzero()[0])
-    base = _checked_base(model, base_tokens, site, max(layers), first)
+    base = checked_base(model, base_tokens, site, max(layers), first)
     unpatched = unpatched_metric(model, metric, base)
     source: Activations = {}
     differing = source_tokens[:, first:].to(model.cfg.device)
@@ -191,7 +189,7 @@ def patch_head_outputs(
                 f"The output for L{layer}H{head} must be {shape}; it is {tuple(output.shape)}."
             )
         cells.append((layer, head))
-    base = _checked_base(
+    base = checked_base(
         model, base_tokens, "z", max((layer for layer, _ in cells), default=0), columns[0]
     )
     unpatched = unpatched_metric(model, metric, base)
@@ -205,21 +203,6 @@ def patch_head_outputs(
             final = run_patched(model, base, values, "z", patches, columns, bar.update)
             result[rows] = measure(model, metric, final)
     return result
-
-
-def _checked_base(
-    model: TransformerBridge, tokens: Int[Tensor, "batch position"], site: str, layer: int, first: int
-) -> BaseRun:
-    """The run to patch, once it is known that it can be patched at this site.
-
-    The higher the layer at which the site is tried, the less there is to run.
-    """
-    own: Activations = {}
-    tokens = tokens.to(model.cfg.device)
-    base = run_base(model, tokens, [keep(own, hook_names_of(model, site, [layer]))])
-    check_replay(model, base, first)
-    check_site(model, base, site, layer, own[layer], first)
-    return base
 
 
 def _plan(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +29,6 @@ from helpers.replay import (
     Activations,
     BaseRun,
     Metric,
-    PrefixCache,
     check_model,
     check_replay,
     check_site,
@@ -40,7 +39,9 @@ from helpers.replay import (
     keep,
     measure,
     prompts_at_once,
+    receiver_inputs,
     run_base,
+    run_receiver,
     unpatched_metric,
 )
 
@@ -172,8 +173,8 @@ def path_patch_sweep(
             some = senders[start : start + size]
             resid = base.resid_pre[layer][:, first:]
             heard = [resid + _change(model, base_z, source_z, *sender)[:, first:] for sender in some]
-            inputs = _receiver_inputs(model, base, torch.cat(heard), through, layer, first)
-            final = _run_receiver(model, base, base_z[layer], inputs, through, (layer, head), first)
+            inputs = receiver_inputs(model, base, torch.cat(heard), through, layer, first)
+            final = run_receiver(model, base, base_z[layer], inputs, through, (layer, head), first)
             measured = measure(model, metric, final.unflatten(0, (len(some), len(base_tokens))))
             for (sender_layer, sender_head), value in zip(some, measured, strict=True):
                 values[sender_layer, sender_head] = value
@@ -230,58 +231,3 @@ def _change(
 ) -> Float[Tensor, "batch position d_model"]:
     """How what a head writes differs between the runs."""
     return (source_z[layer] - base_z[layer])[:, :, head] @ model.blocks[layer].attn.W_O[head]
-
-
-def _receiver_inputs(
-    model: TransformerBridge,
-    base: BaseRun,
-    resid: Float[Tensor, "row position d_model"],
-    through: str,
-    layer: int,
-    first: int,
-) -> Float[Tensor, "row position head d_head"]:
-    """Queries, keys or values of a layer, for given residual streams before it."""
-    heard: Activations = {}
-    hooks = [
-        (hook_names_of(model, "resid_pre", [layer]), lambda _, hook: resid),
-        keep(heard, hook_names_of(model, through, [layer])),
-        # Nothing above this layer is wanted: go on with a single row.
-        (hook_names_of(model, "resid_post", [layer]), lambda resid, hook: resid[:1]),
-    ]
-    forward(model, base.tokens[:1, first:], hooks, PrefixCache(base.cache, first))
-    return heard[layer]
-
-
-def _run_receiver(
-    model: TransformerBridge,
-    base: BaseRun,
-    base_z: Float[Tensor, "batch position head d_head"],
-    inputs: Float[Tensor, "row position head d_head"],
-    through: str,
-    receiver: tuple[int, int],
-    first: int,
-) -> Float[Tensor, "row d_model"]:
-    """Final residual stream when one head, and no other, gets the given queries, keys or values."""
-    layer, head = receiver
-    copies = len(inputs) // len(base.tokens)
-    shared = model.cfg.n_heads // inputs.shape[2]  # query heads to each key or value
-
-    def hear(activation: Tensor, hook: Any) -> Tensor:
-        activation[:, :, head // shared] = inputs[:, :, head // shared]
-        return activation
-
-    def others_unchanged(z: Tensor, hook: Any) -> Tensor:
-        result = base_z[:, first:].repeat(copies, 1, 1, 1)
-        result[:, :, head] = z[:, :, head]
-        return result
-
-    hooks = [
-        (
-            hook_names_of(model, "resid_pre", [layer]),
-            lambda _, hook: base.resid_pre[layer][:, first:].repeat(copies, 1, 1),
-        ),
-        (hook_names_of(model, through, [layer]), hear),
-        (hook_names_of(model, "z", [layer]), others_unchanged),
-    ]
-    final, _ = forward(model, base.tokens[:1, first:], hooks, PrefixCache(base.cache, first))
-    return final

@@ -83,7 +83,7 @@ def run_base(
     resid_pre: Activations = {}
     cache = DynamicCache()
     hook_names = hook_names_of(model, "resid_pre", range(model.cfg.n_layers))
-    with _as_refusal(
+    with as_refusal(
         f"{model.cfg.model_name} cannot be patched at any site here: its forward pass does not run with "
         "a plain cache of keys and values, and a single row after the last block"
     ):
@@ -166,6 +166,61 @@ def forward(
             f"({', '.join(sorted(top))}); use transformer_lens.patching."
         )
     return final[0], logits[0, -1]
+
+
+def receiver_inputs(
+    model: TransformerBridge,
+    base: BaseRun,
+    resid: Float[Tensor, "row position d_model"],
+    through: str,
+    layer: int,
+    first: int,
+) -> Float[Tensor, "row position head d_head"]:
+    """Queries, keys or values of a layer, for given residual streams before it."""
+    heard: Activations = {}
+    hooks = [
+        (hook_names_of(model, "resid_pre", [layer]), lambda _, hook: resid),
+        keep(heard, hook_names_of(model, through, [layer])),
+        # Nothing above this layer is wanted: go on with a single row.
+        (hook_names_of(model, "resid_post", [layer]), lambda resid, hook: resid[:1]),
+    ]
+    forward(model, base.tokens[:1, first:], hooks, PrefixCache(base.cache, first))
+    return heard[layer]
+
+
+def run_receiver(
+    model: TransformerBridge,
+    base: BaseRun,
+    base_z: Float[Tensor, "batch position head d_head"],
+    inputs: Float[Tensor, "row position head d_head"],
+    through: str,
+    receiver: tuple[int, int],
+    first: int,
+) -> Float[Tensor, "row d_model"]:
+    """Final residual stream when one head, and no other, gets the given queries, keys or values."""
+    layer, head = receiver
+    copies = len(inputs) // len(base.tokens)
+    shared = model.cfg.n_heads // inputs.shape[2]  # query heads to each key or value
+
+    def hear(activation: Tensor, hook: Any) -> Tensor:
+        activation[:, :, head // shared] = inputs[:, :, head // shared]
+        return activation
+
+    def others_unchanged(z: Tensor, hook: Any) -> Tensor:
+        result = base_z[:, first:].repeat(copies, 1, 1, 1)
+        result[:, :, head] = z[:, :, head]
+        return result
+
+    hooks = [
+        (
+            hook_names_of(model, "resid_pre", [layer]),
+            lambda _, hook: base.resid_pre[layer][:, first:].repeat(copies, 1, 1),
+        ),
+        (hook_names_of(model, through, [layer]), hear),
+        (hook_names_of(model, "z", [layer]), others_unchanged),
+    ]
+    final, _ = forward(model, base.tokens[:1, first:], hooks, PrefixCache(base.cache, first))
+    return final
 
 
 def _last_mlp_at_final_position(model: TransformerBridge) -> list[Hook]:
@@ -268,6 +323,21 @@ def check_replay(model: TransformerBridge, base: BaseRun, first: int) -> None:
         )
 
 
+def checked_base(
+    model: TransformerBridge, tokens: Int[Tensor, "batch position"], site: str, layer: int, first: int
+) -> BaseRun:
+    """The run to patch, once it is known that it can be patched at this site.
+
+    The higher the layer at which the site is tried, the less there is to run.
+    """
+    own: Activations = {}
+    tokens = tokens.to(model.cfg.device)
+    base = run_base(model, tokens, [keep(own, hook_names_of(model, site, [layer]))])
+    check_replay(model, base, first)
+    check_site(model, base, site, layer, own[layer], first)
+    return base
+
+
 _OTHER_SITES = (
     "Choose another site: each is checked before its sweep, and the residual stream before and after a "
     "block (resid_pre, resid_post), attn_out and z work on most models."
@@ -334,7 +404,7 @@ def _tried(
 ) -> Float[Tensor, "cell batch d_model"]:
     """``run_patched``, with a clear error if the model does not take a batch that grows on its way."""
     beside = "" if where == "at any site" else f" {_OTHER_SITES}"
-    with _as_refusal(
+    with as_refusal(
         f"{model.cfg.model_name} cannot be patched {where} here: its forward pass does not take a batch "
         "that grows from block to block",
         beside,
@@ -343,7 +413,7 @@ def _tried(
 
 
 @contextmanager
-def _as_refusal(what: str, beside: str = "") -> Iterator[None]:
+def as_refusal(what: str, beside: str = "") -> Iterator[None]:
     """Says of an error in a model's own code what it means here."""
     try:
         yield

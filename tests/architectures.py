@@ -25,6 +25,21 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from helpers.atlas.ioi_roles import attention_and_attribution
+from helpers.attribution import attribution_sweep
+from helpers.edges.circuit import with_only_edges
+from helpers.edges.estimated import edge_attribution
+from helpers.edges.exact import edge_sweep
+from helpers.edges.graph import (
+    Edge,
+    Reader,
+    Writer,
+    edge_mask,
+    heard_by,
+    possible_edges,
+    readers,
+    writers,
+)
+from helpers.edges.writes import writes
 from helpers.head_scores import attention_scores, kind_offsets
 from helpers.ioi.prompts import ioi_task
 from helpers.logit_diff import (
@@ -38,6 +53,7 @@ from helpers.patching import patch_sweep
 from helpers.path_patching import path_patch_sweep
 from helpers.processing import process_weights
 from helpers.readout import check_heads
+from tests.edges_by_hooks import edge_by_hooks
 from tests.tiny_models import VOCAB, bridge
 
 TABLE = Path(__file__).parents[1] / "helpers" / "ARCHITECTURES.md"
@@ -110,6 +126,9 @@ SOURCE = torch.tensor([[0, 5, 9, 3, 5, 30], [0, 7, 7, 12, 41, 2]])
 ANSWERS = torch.tensor([[4, 8], [8, 4]])
 REPEATED = torch.tensor([[1, 9, 4, 7, 1, 9, 4, 7], [3, 8, 2, 5, 3, 8, 2, 5]])
 CLOSE = {"atol": 2e-4, "rtol": 2e-3}
+# Of a central difference: the square of the step, and float32's rounding over it.
+STEP = 1e-2
+SLOPES = {"atol": 1e-3, "rtol": 2e-2}
 
 
 class Tiny(NamedTuple):
@@ -322,6 +341,77 @@ def paths(case: Tiny) -> None:
     torch.testing.assert_close(ours, hooked(model, TOKENS, hooks), **CLOSE)
 
 
+def estimated_sweep(case: Tiny) -> None:
+    """A head's gradient, against a small step of it and one back, of the whole model."""
+    model, metric = case.model, LogitDiff(ANSWERS, per_prompt=True)
+    unpatched = metric(model(TOKENS)[:, -1])
+    ours = attribution_sweep(model, TOKENS, SOURCE, "z", metric)[:, 1] - unpatched
+    (_, base), (_, source) = (model.run_with_cache(tokens) for tokens in (TOKENS, SOURCE))
+    for layer in range(model.cfg.n_layers):
+        change = (source["z", layer] - base["z", layer])[:, :, 1]
+
+        def moved(share: float, layer: int = layer, change: Tensor = change) -> Tensor:
+            def move(z: Tensor, hook: Any) -> Tensor:
+                z = z.clone()
+                z[:, :, 1] += share * change
+                return z
+
+            return hooked(model, TOKENS, {get_act_name("z", layer): move})
+
+        torch.testing.assert_close(ours[layer], slope(moved), **SLOPES)
+
+
+def slope(moved: Callable[[float], Tensor]) -> Tensor:
+    """A central difference."""
+    return (moved(STEP) - moved(-STEP)) / (2 * STEP)
+
+
+def some_edges(model: TransformerBridge) -> list[tuple[Writer, Reader]]:
+    """From the embeddings, a head and an MLP into a reader of each kind."""
+    last = model.cfg.n_layers - 1
+    into = [*(Reader(last, 1, through) for through in ("q", "k", "v")), Reader(0, None, "mlp")]
+    into += [Reader(last, None, "mlp"), Reader(last + 1, None, "logits")]
+    pairs = [(writer, reader) for reader in into for writer in (Writer(-1), Writer(0, 1), Writer(0))]
+    return [(w, r) for w, r in pairs if writers(model).index(w) < heard_by(model, r)]
+
+
+def exact_edges(case: Tiny) -> None:
+    """Some edges, with plain hooks."""
+    model, metric = case.model, LogitDiff(ANSWERS, per_prompt=True)
+    into = list(dict.fromkeys(reader for _, reader in some_edges(model)))
+    found = dict(zip(into, edge_sweep(model, TOKENS, SOURCE, into, metric), strict=True))
+    for writer, reader in some_edges(model):
+        theirs = edge_by_hooks(model, TOKENS, SOURCE, writer, reader, metric)
+        torch.testing.assert_close(found[reader][writers(model).index(writer)], theirs, **CLOSE)
+
+
+def estimated_edges(case: Tiny) -> None:
+    """The same edges, a small step and one back."""
+    model, metric = case.model, LogitDiff(ANSWERS, per_prompt=True)
+    ours = edge_attribution(model, TOKENS, SOURCE, metric) - metric(model(TOKENS)[:, -1])
+    for writer, reader in some_edges(model):
+
+        def moved(share: float, writer: Writer = writer, reader: Reader = reader) -> Tensor:
+            return edge_by_hooks(model, TOKENS, SOURCE, writer, reader, metric, share=share)
+
+        found = ours[readers(model).index(reader), writers(model).index(writer)]
+        torch.testing.assert_close(found, slope(moved), **SLOPES)
+
+
+def circuits_of_edges(case: Tiny) -> None:
+    """All edges are the model, none is the reference, and all but one is that path, patched."""
+    model, metric, every = case.model, LogitDiff(ANSWERS, per_prompt=True), possible_edges(case.model)
+    reference = writes(model, TOKENS)
+    for kept, tokens in ((every, SOURCE), (~every, TOKENS)):
+        ours = with_only_edges(model, SOURCE, kept, reference, metric)
+        torch.testing.assert_close(ours, metric(model(tokens)[:, -1]), **CLOSE)
+    for writer, reader in some_edges(model)[::2]:
+        kept = every & ~edge_mask(model, [Edge(writer, reader, 0.0)])
+        ours = with_only_edges(model, SOURCE, kept, reference, metric)
+        theirs = edge_by_hooks(model, SOURCE, TOKENS, writer, reader, metric)
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
 def scores(case: Tiny) -> None:
     """Head scores, from the attention that transformers itself returns."""
     ours = attention_scores(case.model, REPEATED)
@@ -347,6 +437,10 @@ CHECKS: dict[str, Callable[[Tiny], None]] = {
     "sweep of `resid_pre`": partial(sweep, "resid_pre"),
     "sweep of `z`": partial(sweep, "z"),
     "path patching": paths,
+    "estimates at `z`": estimated_sweep,
+    "edges": exact_edges,
+    "estimates of edges": estimated_edges,
+    "circuits of edges": circuits_of_edges,
     "head scores": scores,
     "atlas, direct effects": atlas,
     "padded prompts": padding,

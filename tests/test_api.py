@@ -54,7 +54,7 @@ def all_modules() -> Iterator[str]:
 def test_every_module_is_on_a_page_or_known_to_be_of_no_use_elsewhere():
     listed = [module for page in api.PAGES for module in page.modules]
     assert len(listed) == len(set(listed))
-    packages = {"helpers.atlas", "helpers.ioi", "helpers.tasks"}
+    packages = {"helpers.atlas", "helpers.edges", "helpers.ioi", "helpers.tasks"}
     assert {*listed} | SHARED | packages == set(all_modules())
     assert not {*listed} & SHARED
 

@@ -12,10 +12,14 @@ PAPERS = {
     "1906.04341": "Clark",
     "2202.05262": "Meng",
     "2211.00593": "Wang",
+    "2304.05969": "Goldowsky",
+    "2304.14997": "Conmy",
     "2305.00586": "Hanna",
     "2307.15771": "McGrath",
     "2309.17453": "Xiao",
     "2310.04625": "McDougall",
+    "2310.10348": "Syed",
+    "2403.17806": "Hanna",
 }
 NUMBER = re.compile(r"(?:arxiv\.org/abs/|arXiv )(\d{4}\.\d{5})")
 TEXTS = [

@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_attention_mask
 
 from helpers.atlas.build import Settings, build_atlas
+from helpers.attribution import attribution_sweep
+from helpers.edges.circuit import with_only_edges
+from helpers.edges.estimated import edge_attribution
+from helpers.edges.exact import edge_sweep
+from helpers.edges.graph import Reader, possible_edges
+from helpers.edges.writes import writes
 from helpers.head_scores import attention_scores, repeated_random_tokens
 from helpers.ioi.published_run import TOLERANCE, compare, measure
 from helpers.logit_diff import (
@@ -79,7 +86,28 @@ def numbers(folder: Path, device: str) -> dict[str, Tensor]:
             f"path to {through}": path_patch_sweep(model, corrupted, clean, (2, 1), through, metric)
             for through in "qkv"
         },
+        **{
+            f"{site}, estimated": attribution_sweep(model, corrupted, clean, site, metric, steps=2)
+            for site in ("resid_pre", "z", "q", "pattern")
+        },
+        "edges": edge_sweep(model, corrupted, clean, some_readers(), metric),
+        "edges, estimated": edge_attribution(model, corrupted, clean, metric, steps=2),
+        "half of the edges": with_only_edges(
+            model, clean, half_of_edges(model), writes(model, corrupted), metric
+        ),
     }
+
+
+def some_readers() -> list[Reader]:
+    """One of each kind, of three layers."""
+    of_heads = [Reader(2, 1, "q"), Reader(2, 1, "k"), Reader(1, 2, "v")]
+    return [*of_heads, Reader(1, None, "mlp"), Reader(3, None, "logits")]
+
+
+def half_of_edges(model: TransformerBridge) -> Tensor:
+    kept = possible_edges(model)
+    kept[:, ::2] = False
+    return kept
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -25,9 +25,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import helpers
 import helpers.atlas
+import helpers.edges
 import helpers.ioi
 from helpers import (
     accounts,
+    attribution,
     circuit,
     head_scores,
     intervals,
@@ -43,6 +45,9 @@ from helpers import (
 )
 from helpers.answers import GroupDiff
 from helpers.atlas import attention, build, induction, ioi_roles, scores, table, weights
+from helpers.edges import circuit as edge_circuit
+from helpers.edges import definitions, estimated, exact, graph
+from helpers.edges import writes as edge_writes
 from helpers.ioi.prompts import ioi_task
 from helpers.logit_diff import LogitDiff
 from tests.tiny_models import bridge, tiny_gpt2_hf, tiny_llama_hf
@@ -117,6 +122,15 @@ OF_TENSORS: TO_TENSOR = {
         to(random(2, 30)), to(2 + random(30, seed=1)), resamples=20
     ),
     "tables.head_table": lambda to: tables.head_table([(0, 1), (2, 3)], {"x": to(random(3, 4))}),
+    "attribution.agreement": lambda to: attribution.agreement(
+        to(random(3, 9)), to(random(3, 9, seed=1)), top=5
+    ),
+    "edges.graph.strongest_edges": lambda to: [
+        edge.value
+        for edge in graph.strongest_edges(
+            run_in("gpt2", torch.float32, torch.float32).model, to(random(40, 16)), 5
+        )
+    ],
     "path_patching.strongest_paths": lambda to: path_patching.strongest_paths(
         {"query": to(random(3, 4))}, head_scores.Head(2, 0, 1.0)
     ),
@@ -189,6 +203,32 @@ def sites(run: Run) -> Any:
     ]
 
 
+def estimated_sites(run: Run) -> Any:
+    return [
+        attribution.attribution_sweep(run.model, TOKENS, TOKENS.flip(0), site, metric, steps=steps)
+        for site, steps in (("resid_pre", 1), ("z", 2), ("pattern", 1), ("v", 1))
+        for metric in METRICS
+    ]
+
+
+def names_of_z(run: Run) -> set[str]:
+    """Not of the first layer: its gradient has been through all layers twice."""
+    return replay.hook_names_of(run.model, "z", [1, 2])
+
+
+def exact_edges(run: Run) -> Tensor:
+    into = [graph.Reader(2, 1, through) for through in ("q", "k", "v")]
+    into += [graph.Reader(1, None, "mlp"), graph.Reader(3, None, "logits")]
+    return exact.edge_sweep(run.model, TOKENS, TOKENS.flip(0), into, PER_PROMPT)
+
+
+def half_of_edges(run: Run) -> Tensor:
+    kept = graph.possible_edges(run.model)
+    kept[:, ::2] = False
+    reference = edge_writes.writes(run.model, TOKENS.flip(0))
+    return edge_circuit.with_only_edges(run.model, TOKENS, kept, reference, PER_PROMPT)
+
+
 def base_of(run: Run) -> replay.BaseRun:
     return replay.run_base(run.model, TOKENS)
 
@@ -199,6 +239,24 @@ def rerun(run: Run) -> Tensor:
     return replay.run_patched(
         run.model, base, [base.resid_pre[1][:, [2]]], "resid_pre", [(1, None)], [2]
     )
+
+
+@torch.no_grad()
+def checked_again(run: Run) -> Tensor:
+    return replay.checked_base(run.model, TOKENS, "z", 2, 0).final
+
+
+@torch.no_grad()
+def heard_again(run: Run) -> Tensor:
+    """Queries for a given stream."""
+    base = base_of(run)
+    return replay.receiver_inputs(run.model, base, base.resid_pre[1].flip(0), "q", 1, 0)
+
+
+@torch.no_grad()
+def given_to_a_head(run: Run) -> Tensor:
+    inputs = run.cache["q", 1].flip(0).clone()
+    return replay.run_receiver(run.model, base_of(run), run.cache["z", 1], inputs, "q", (1, 2), 0)
 
 
 def accounted(run: Run) -> Any:
@@ -220,6 +278,34 @@ OF_MODELS: dict[str, Callable[[Run], Any]] = {
     "padding.check_padding": padded,
     "accounts.account_for": accounted,
     "accounts.head_attribution": lambda run: accounts.head_attribution(run.model, TOKENS, ANSWERS),
+    "attribution.attribution_sweep": estimated_sites,
+    "attribution.between_runs": lambda run: (
+        attribution.between_runs(run.model, TOKENS, TOKENS.flip(0), names_of_z(run)).change
+    ),
+    "attribution.gradients_at": lambda run: attribution.gradients_at(
+        run.model, TOKENS, PER_PROMPT, names_of_z(run), run.cache["resid_pre", 0]
+    ),
+    "edges.exact.edge_sweep": exact_edges,
+    "edges.estimated.edge_attribution": lambda run: [
+        estimated.edge_attribution(run.model, TOKENS, TOKENS.flip(0), metric, steps=2)
+        for metric in METRICS
+    ],
+    "edges.circuit.with_only_edges": half_of_edges,
+    "edges.definitions.path_through_mlps": lambda run: [
+        definitions.path_through_mlps(
+            run.model, TOKENS, TOKENS.flip(0), (0, 1), (2, 1), through, metric, for_its_group=grouped
+        )
+        for through, grouped in (("q", False), ("k", True))
+        for metric in METRICS
+    ],
+    "edges.writes.writes": lambda run: edge_writes.writes(run.model, TOKENS),
+    "edges.writes.written_by_heads": lambda run: edge_writes.written_by_heads(
+        run.model, 1, run.cache["z", 1]
+    ),
+    "edges.writes.stream_before": lambda run: [
+        edge_writes.stream_before(run.model, edge_writes.writes(run.model, TOKENS), 2, mlp=mlp)
+        for mlp in (False, True)
+    ],
     "circuit.mean_outputs": lambda run: circuit.mean_outputs(run.model, TOKENS, torch.tensor([1, 0])),
     "circuit.gated_logit_diff": lambda run: gating(run, circuit.gated_logit_diff),
     "circuit.gated_logit_diffs": lambda run: gating(run, circuit.gated_logit_diffs, several=True),
@@ -292,6 +378,9 @@ AS_THE_MODEL_HOLDS: dict[str, Callable[[Run], Any]] = {
     "replay.forward": lambda run: replay.forward(run.model, TOKENS, []),
     "replay.run_base": lambda run: base_of(run).final,
     "replay.run_patched": rerun,
+    "replay.checked_base": checked_again,
+    "replay.receiver_inputs": heard_again,
+    "replay.run_receiver": given_to_a_head,
     "atlas.weights.first_streams": lambda run: weights.first_streams(run.model, torch.arange(1, 9)),
 }
 
@@ -353,6 +442,15 @@ NO_NUMBERS = {
         ),
         "checks, at the head of the helpers that are tried here",
     ),
+    **dict.fromkeys(
+        (
+            *("edges.graph.writers", "edges.graph.readers", "edges.graph.side_by_side"),
+            *("edges.graph.heard_by", "edges.graph.possible_edges", "edges.graph.edge_mask"),
+            *("edges.graph.on_a_path", "edges.graph.strongest_readers", "edges.drawing.edge_drawing"),
+        ),
+        "names and places",
+    ),
+    "attribution.begin_from": "a hook",
     "intervals.share_interval": "takes truths",
     "processing.process_weights": "tried in tests/test_processing.py",
     "probe.norm_weight": "None here; tried unfolded in tests/test_readout.py",
@@ -374,8 +472,8 @@ TAKES = re.compile(r"TransformerBridge|ActivationCache|\bTensor\b|\bFloat\[|\bIn
 
 
 def public_helpers() -> Iterator[str]:
-    """Functions of ``helpers``, its ``atlas`` and its ``ioi`` that take a model, a cache or a tensor."""
-    for package in (helpers, helpers.atlas, helpers.ioi):
+    """Functions of ``helpers`` and of packages in it that take a model, a cache or a tensor."""
+    for package in (helpers, helpers.atlas, helpers.edges, helpers.ioi):
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.ispkg or info.name.endswith("__main__"):
                 continue

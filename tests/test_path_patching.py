@@ -137,7 +137,7 @@ def test_refuses(receiver, through, message):
 def test_refuses_a_norm_after_attention(monkeypatch):
     """Gemma 2: what a head adds is not z W_O, and the sum of what all heads add shows it."""
     model = tiny_odd("gemma2")
-    monkeypatch.setattr(path_patching, "_run_receiver", pytest.fail)
+    monkeypatch.setattr(path_patching, "run_receiver", pytest.fail)
     with pytest.raises(NotImplementedError, match=r"layer 0, attention does not add .* z W_O"):
         path_patch_sweep(model, BASE, changed(3), (2, 3), "v", METRIC)
     assert patch_sweep(model, BASE, changed(3), "z", METRIC).shape == (3, 4), "as the message says"

@@ -57,7 +57,12 @@ PAGES = (
     Page(
         "api-patching",
         "Patching and circuits",
-        ("helpers.patching", "helpers.path_patching", "helpers.circuit"),
+        (
+            *("helpers.patching", "helpers.path_patching", "helpers.circuit", "helpers.attribution"),
+            *("helpers.edges.graph", "helpers.edges.writes", "helpers.edges.exact"),
+            *("helpers.edges.estimated", "helpers.edges.circuit", "helpers.edges.definitions"),
+            "helpers.edges.drawing",
+        ),
     ),
     Page(
         "api-figures",
