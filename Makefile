@@ -7,6 +7,9 @@ DEMO ?=
 NAME ?=
 export NAME
 export DEMO_MODEL := $(or $(DEMO_MODEL),smollm2-135m)
+# uv leaves compiling to the first import. If nothing may be written then, every process compiles PyTorch and
+# TransformerLens anew, for three times as long as all else in their import.
+export PYTHONDONTWRITEBYTECODE :=
 
 VENV := .venv
 BIN := $(VENV)/bin

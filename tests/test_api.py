@@ -241,6 +241,7 @@ def entry(built) -> Tag:
     return read(built / "api-patching.html").find(id=SWEEP).parent
 
 
+@pytest.mark.slow
 def test_every_public_helper_has_an_entry(built):
     for page in api.PAGES:
         html = read(built / f"{page.name}.html")
@@ -250,6 +251,7 @@ def test_every_public_helper_has_an_entry(built):
     assert {f"api-patching.html#{SWEEP}", "api-figures.html#helpers.plotting.line"} <= overview
 
 
+@pytest.mark.slow
 def test_shapes_are_to_be_read(entry, built):
     signature = " ".join(entry.dt.text.split())
     assert "base_tokens: Int[Tensor, 'batch position']" in signature
@@ -259,6 +261,7 @@ def test_shapes_are_to_be_read(entry, built):
         assert not re.search(r"<class|jaxtyping\.|torch\.Tensor|transformer_lens\.model_bridge", text)
 
 
+@pytest.mark.slow
 def test_it_links_to_source_and_to_sections_of_the_demos(entry, built):
     assert entry.dt.find("a", string=re.compile("source"))["href"] == source_address(
         patching.patch_sweep, "o/n"
@@ -273,6 +276,7 @@ def test_it_links_to_source_and_to_sections_of_the_demos(entry, built):
     assert links[1]["href"].endswith("-1"), "the second of two"
 
 
+@pytest.mark.slow
 def test_references_lead_to_entries_and_else_to_the_source(built):
     article = read(built / "api-patching.html").article
     found = {code.text: code.parent["href"] for code in article.select("a.reference > code")}
@@ -281,6 +285,7 @@ def test_references_lead_to_entries_and_else_to_the_source(built):
     assert found["LogitDiff"] == "api-attribution.html#helpers.logit_diff.LogitDiff"
 
 
+@pytest.mark.slow
 def test_the_navigation_and_the_search_know_it(built):
     for name in ("index", "One_Demo", "api-patching"):
         assert read(built / f"{name}.html").header.find("a", href="api.html")

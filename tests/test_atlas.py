@@ -170,6 +170,7 @@ def test_a_layer_that_does_more_than_w_o_has_no_direct_effects():
     assert "induction" in atlas.scores
 
 
+@pytest.mark.slow
 def test_every_score_can_be_had_for_a_model_of_gpt2_shape(narrow_gpt2):
     small = Settings(rows=2, length=20, passages=3, tokens=8, ioi_pairs=2)
     atlas = build_atlas(narrow_gpt2, small)
@@ -207,6 +208,7 @@ def test_settings_are_fitted_to_a_small_model():
     assert fitted.tokens < 61
 
 
+@pytest.mark.slow
 def test_command_line_says_what_is_wrong(tmp_path):
     command = [sys.executable, "-m", "helpers.atlas", "--out", str(tmp_path / "out")]
     done = subprocess.run(

@@ -36,6 +36,7 @@ def problems(root: Path) -> list[str]:
     return [str(problem) for problem in check_paths([root / "demos", root / "README.md"], settings, [])]
 
 
+@pytest.mark.slow
 def test_everything_follows_and_the_checks_agree(clone):
     old = link_rules(clone / "pyproject.toml").repository
     before = problems(clone)
@@ -51,6 +52,7 @@ def test_everything_follows_and_the_checks_agree(clone):
         assert FORK in text
 
 
+@pytest.mark.slow
 def test_only_the_setting_would_fail_the_checks(clone):
     setting = clone / "pyproject.toml"
     old = link_rules(setting).repository
@@ -78,6 +80,7 @@ def test_there_and_back_is_the_same_to_the_byte(clone):
     assert contents(clone) == before
 
 
+@pytest.mark.slow
 def test_a_stale_stamp_stays_stale(clone):
     script = next((clone / "demos").glob("*.py"))
     script.write_text(script.read_text() + "\n# edited\n")

@@ -594,6 +594,7 @@ def run(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_if_there_is_a_problem(tmp_path: Path) -> None:
     repository(tmp_path)
     good = run(tmp_path)

@@ -6,6 +6,7 @@ window and Colab cannot be started here; what they set and import is simulated.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -96,24 +97,70 @@ def small_model() -> Iterator[Path]:
         yield built.folder
 
 
-@pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
-def test_a_demo_runs_as_a_plain_script(source, small_model, tmp_path):
-    """Without a display, without a terminal to ask, and without opening a browser: that would fail."""
+# Most of a script's time goes into importing what is no part of this project. Here it is imported once;
+# each script then runs in a copy of the process, in which nothing of this project is imported yet.
+LAUNCHER = """
+import json, os, runpy, signal, sys
+import transformer_lens.model_bridge
+
+for line in sys.stdin:
+    source, folder, stdout, stderr = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    signal.alarm(600)
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, file in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdin, sys.argv, sys.path[0] = open(0), [source], os.path.dirname(source)
+    runpy.run_path(source, run_name="__main__")
+    break
+"""
+
+
+@pytest.fixture(scope="module")
+def launcher(small_model, tmp_path_factory) -> Iterator[subprocess.Popen[str]]:
     settings = {
         "DEMO_MODEL": str(small_model),
         "HF_HUB_OFFLINE": "1",
-        "BROWSER": str(tmp_path / "no-browser"),
+        "BROWSER": str(tmp_path_factory.mktemp("browser") / "no-browser"),
         "TQDM_DISABLE": "1",
+        "OMP_NUM_THREADS": "1",  # a copy of a process has one thread, whatever the process had
     }
-    done = subprocess.run(
-        [sys.executable, str(source)],
-        env=environment(**settings),
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", LAUNCHER]
+    with subprocess.Popen(command, env=environment(**settings), **pipes) as process:
+        yield process
+
+
+def run_script(launcher: subprocess.Popen[str], source: Path, folder: Path) -> tuple[str, str, str]:
+    """Its exit status and what it printed, when it has run in an empty folder."""
+    here, *said = (folder / name for name in ("here", "stdout", "stderr"))
+    here.mkdir()
+    print(json.dumps([str(path) for path in (source, here, *said)]), file=launcher.stdin, flush=True)
+    status = launcher.stdout.readline().strip()
+    assert list(here.iterdir()) == [], "it leaves nothing behind"
+    return status, *(path.read_text() for path in said)
+
+
+@pytest.mark.parametrize("source", DEMOS, ids=lambda source: source.stem)
+def test_a_demo_runs_as_a_plain_script(source, launcher, tmp_path):
+    """Without a display, without a terminal to ask, and without opening a browser: that would fail."""
+    status, stdout, stderr = run_script(launcher, source, tmp_path)
+    assert status == "0", stderr[-3000:]
+    assert stdout.count("NOTE: figures are not shown in a plain script") == 1
+
+
+def test_a_script_that_fails_is_noticed_and_finds_nothing_prepared(launcher, tmp_path):
+    source = tmp_path / "script.py"
+    source.write_text(
+        "import sys\n"
+        "print(__name__, sys.argv, sys.path[0], sys.stdin.read() == '')\n"
+        "ours = [name for name in sys.modules if name.split('.')[0] in ('helpers', 'tests')]\n"
+        "raise SystemExit(f'failed, {ours}')\n"
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("NOTE: figures are not shown in a plain script") == 1
-    assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
+    status, stdout, stderr = run_script(launcher, source, tmp_path)
+    assert (status, stderr) == ("1", "failed, []\n")
+    assert stdout == f"__main__ ['{source}'] {tmp_path} True\n"

@@ -303,6 +303,7 @@ IN_PLACE = (
 )
 
 
+@pytest.mark.slow
 def test_a_demo_is_not_executed_where_its_notebook_could_not_be_written(tmp_path):
     source = tmp_path / "Tiny_Demo.py"
     source.write_text("# %%\nraise SystemError('executed')\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,12 +156,25 @@ def test_gpt2_small_for_the_published_figures_is_a_name_or_any_path(
     project, tmp_path, argument, variable, seen
 ):
     """What the tests see, without running them."""
-    python = tmp_path / "bin" / "python"
+    line = ["test-published", *([f"GPT2_SMALL={argument}"] if argument else [])]
+    settings = {"GPT2_SMALL": variable} if variable else {}
+    assert variable_seen(project, tmp_path, "GPT2_SMALL", *line, **settings) == seen
+
+
+def test_compiled_code_is_kept_whatever_the_environment_says(project, tmp_path):
+    """Else each process compiles all that it imports: an empty variable is none to Python."""
+    name = "PYTHONDONTWRITEBYTECODE"
+    assert variable_seen(project, tmp_path, name, "test-published", **{name: "1"}) == ""
+
+
+def variable_seen(project: Path, folder: Path, name: str, *line: str, **settings: str) -> str:
+    """What this `make` line's Python finds in a variable, by a Python that does nothing but tell."""
+    python = folder / "bin" / "python"
     python.parent.mkdir()
-    python.write_text('#!/bin/sh\nprintf "<%s>" "$GPT2_SMALL"\n')
+    python.write_text(f'#!/bin/sh\nprintf "<%s>" "${name}"\n')
     python.chmod(0o755)
     for ready in ("ready", "ready-dev"):
-        (tmp_path / ready).touch()
-    line = ["test-published", f"VENV={tmp_path}", *([f"GPT2_SMALL={argument}"] if argument else [])]
-    done = make(project, *line, **({"GPT2_SMALL": variable} if variable else {}))
-    assert f"<{seen}>" in done.stdout, done.stderr
+        (folder / ready).touch()
+    done = make(project, *line, f"VENV={folder}", **settings)
+    [value] = re.findall("<(.*)>", done.stdout)
+    return value

@@ -309,37 +309,38 @@ def shown(text: str) -> NotebookNode:
     return new_output("display_data", data={"text/plain": repr(text)})
 
 
-@pytest.mark.parametrize(
-    ("source", "outputs"),
-    [
-        ("print(1)\nclear_output()\nprint(2)", [stream("2\n")]),
-        ("print(1)\nclear_output(wait=True)\nprint(2)", [stream("2\n")]),
-        ("print(1)\nclear_output(wait=True)", [stream("1\n")]),
-        ("print(1)\nclear_output()", []),
-        ("display('a')\nclear_output()\ndisplay('b')\nprint(3)", [shown("b"), stream("3\n")]),
-        ("for i in range(3):\n    clear_output(wait=True)\n    display(str(i))", [shown("2")]),
-        ("h = display('a', display_id=True)\nh.update('b')", [shown("b")]),
-        (
-            "display('a', display_id='i')\nprint(1)\nupdate_display('b', display_id='i')",
-            [shown("b"), stream("1\n")],
-        ),
-        ("display('a', display_id='i')\n_ = display('b', display_id='i')", [shown("b"), shown("b")]),
-        (
-            "h = display('a', display_id=True)\nclear_output()\nh.display('b')\nh.update('c')",
-            [shown("c")],
-        ),
-    ],
-)
-def test_follows_what_a_cell_clears_and_replaces(
-    project: pytest.Pytester, source: str, outputs: list[NotebookNode]
-) -> None:
-    """As the renderer does: what it makes of the cell is what the test expects."""
-    made = new_notebook(cells=[new_code_cell(SHOW + source)])
+REPLACED = [
+    ("print(1)\nclear_output()\nprint(2)", [stream("2\n")]),
+    ("print(1)\nclear_output(wait=True)\nprint(2)", [stream("2\n")]),
+    ("print(1)\nclear_output(wait=True)", [stream("1\n")]),
+    ("print(1)\nclear_output()", []),
+    ("display('a')\nclear_output()\ndisplay('b')\nprint(3)", [shown("b"), stream("3\n")]),
+    ("for i in range(3):\n    clear_output(wait=True)\n    display(str(i))", [shown("2")]),
+    ("h = display('a', display_id=True)\nh.update('b')", [shown("b")]),
+    (
+        "display('a', display_id='i')\nprint(1)\nupdate_display('b', display_id='i')",
+        [shown("b"), stream("1\n")],
+    ),
+    ("display('a', display_id='j')\n_ = display('b', display_id='j')", [shown("b"), shown("b")]),
+    (
+        "h = display('a', display_id=True)\nclear_output()\nh.display('b')\nh.update('c')",
+        [shown("c")],
+    ),
+]
+
+
+def test_follows_what_a_cell_clears_and_replaces(project: pytest.Pytester) -> None:
+    """As the renderer does: what it makes of the cells is what the test expects."""
+    sources = [SHOW + source for source, _ in REPLACED]
+    made = new_notebook(cells=[new_code_cell(source) for source in sources])
     NotebookClient(made, kernel_name="python3").execute()
-    assert compare_outputs(outputs, made.cells[0].outputs, Tolerance()) == []
-    nbval(project, executed(SHOW + source, *outputs)).assert_outcomes(passed=1)
+    for cell, (source, outputs) in zip(made.cells, REPLACED, strict=True):
+        assert compare_outputs(outputs, cell.outputs, Tolerance()) == [], source
+    right = [executed(SHOW + source, *outputs) for source, outputs in REPLACED]
+    nbval(project, *right).assert_outcomes(passed=len(REPLACED))
     other = stream("another\n", name="stderr")
-    nbval(project, executed(SHOW + source, *outputs, other)).assert_outcomes(failed=1)
+    wrong = [executed(SHOW + source, *outputs, other) for source, outputs in REPLACED]
+    nbval(project, *wrong).assert_outcomes(failed=len(REPLACED))
 
 
 def test_a_cell_that_replaces_the_output_of_another_is_told_so(project: pytest.Pytester) -> None:

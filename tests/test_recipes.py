@@ -1,18 +1,20 @@
 """What the exploratory demo tells a reader to copy works alone, on models and prompts it has not seen.
 
 The notebook's own table says which cells are needed and what a reader brings. Exactly these cells are
-taken from the committed notebook and executed in a fresh kernel, and what they compute is compared with
-TransformerLens's own functions.
+taken from the committed notebook and executed in a kernel that has no name left of what ran before, and
+what they compute is compared with TransformerLens's own functions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from transformer_lens.model_bridge import TransformerBridge
 
 from tests.tiny_models import bridge, random_hf
@@ -114,14 +116,45 @@ def test_the_notebook_names_five_and_the_readme_the_same():
     assert recipes((ROOT / "README.md").read_text(encoding="utf-8")) == TABLE
 
 
+@pytest.fixture(scope="module")
+def shared_kernel() -> Iterator[NotebookClient]:
+    """One for all, since most of a kernel's time goes into importing."""
+    here = {"metadata": {"path": str(ROOT)}}
+    limits = {"timeout": 300, "startup_timeout": 300}
+    empty = nbformat.v4.new_notebook()
+    client = NotebookClient(empty, kernel_name="python3", resources=here, **limits)
+    with client.setup_kernel():
+        yield client
+
+
+# No name is left from other cells, and autograd is on again, as in a kernel that has just begun.
+FORGET = """
+%reset -f
+import torch
+_ = torch.set_grad_enabled(True)
+del torch, _
+"""
+
+
+def execute(client: NotebookClient, *sources: str) -> None:
+    """These cells and no others, as far as names go."""
+    client.nb.cells = [nbformat.v4.new_code_cell(source) for source in (FORGET, *sources)]
+    for index, cell in enumerate(client.nb.cells):
+        client.execute_cell(cell, index)
+
+
+def test_nothing_is_left_of_the_cells_before(shared_kernel):
+    execute(shared_kernel, "import torch\n_ = torch.set_grad_enabled(False)\nleft = 1")
+    with pytest.raises(CellExecutionError, match="name 'torch' is not defined"):
+        execute(shared_kernel, "torch")
+    with pytest.raises(CellExecutionError, match="name 'left' is not defined"):
+        execute(shared_kernel, "import torch\nassert torch.is_grad_enabled()\nleft")
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("what", CHECKS)
-def test_these_cells_are_enough_on_another_model(what, kind):
+def test_these_cells_are_enough_on_another_model(shared_kernel, what, kind):
     cells, bring = TABLE[what]
     prelude = ["import torch", "from tests.test_recipes import other_model"]
     prelude += [BROUGHT[name].format(kind=kind) for name in bring]
-    sources = ["\n".join(prelude), *map(cell_with, (*ALWAYS, *cells)), CHECKS[what]]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    here = {"metadata": {"path": str(ROOT)}}
-    limits = {"timeout": 300, "startup_timeout": 300}
-    NotebookClient(notebook, kernel_name="python3", resources=here, **limits).execute()
+    execute(shared_kernel, "\n".join(prelude), *map(cell_with, (*ALWAYS, *cells)), CHECKS[what])

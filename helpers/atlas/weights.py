@@ -16,7 +16,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.atlas.inputs import start_token
-from helpers.atlas.scores import Measured, centred_rank
+from helpers.atlas.scores import Measured, centred_rank, how_many
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.readout import unembedding
@@ -85,7 +85,7 @@ def copying_top5(
     Source: Wang et al. 2022, Interpretability in the Wild (arXiv 2211.00593), the copy score.
     """
     own = logits.gather(1, tokens[:, None])
-    return ((logits >= own).sum(1) <= TOP).float()
+    return (how_many(logits >= own) <= TOP).float()
 
 
 def suppression_top5(
@@ -100,7 +100,7 @@ def suppression_top5(
     Suppression (arXiv 2310.04625).
     """
     own = logits.gather(1, tokens[:, None])
-    return ((logits <= own).sum(1) <= TOP).float()
+    return (how_many(logits <= own) <= TOP).float()
 
 
 def qk_same_token(
