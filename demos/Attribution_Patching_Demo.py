@@ -63,7 +63,7 @@ from helpers.head_scores import Head, top_heads
 from helpers.ioi.dataset import sample_ioi
 from helpers.logit_diff import normalise
 from helpers.models import load_model
-from helpers.plotting import line, scatter
+from helpers.plotting import circuit_graph, intervals, line, scatter
 from helpers.tables import head_table, show_table
 from helpers.wording import say
 
@@ -148,6 +148,8 @@ torch.testing.assert_close(by_hand / (clean - corrupted), estimated["z"], atol=1
 title = "Each head's output, patched: the gradient's estimate against the exact effect"
 axes = {"x": "restored, exactly", "y": "restored, as estimated"}
 scatter(exact["z"], estimated["z"], title=title, **axes, diagonal=True)
+ten = top_heads(exact["z"], 10, by_size=True)
+say(findings.overlooked({head.name: (head.value, estimated["z"][head[:2]].item()) for head in ten}))
 
 # %% [markdown]
 # ## 4. Every site
@@ -205,10 +207,9 @@ for site in ["q", "k"]:
         guess = (change * gradients[layer]).sum() / (clean - corrupted)
         effects = exact[site][layer, head], estimated[site][layer, head], guess
         off[f"L{layer} {site}{head}"] = [effect.item() for effect in effects]
-columns = ["exact", "estimate", "own output"]
-worst = pd.DataFrame.from_dict(off, orient="index", columns=columns).rename_axis("input")
+worst = pd.DataFrame.from_dict(off, orient="index", columns=["exact", "estimate", "own output"])
 worst["what bends"] = worst.apply(findings.blame, axis="columns")
-show_table(worst, signed=True)
+show_table(worst.rename_axis("input"), signed=True)
 say(findings.blamed(list(worst["what bends"])))
 
 # %% [markdown]
@@ -367,7 +368,6 @@ from helpers.edges.circuit import with_only_edges
 from helpers.edges.graph import edge_mask
 from helpers.edges.writes import writes
 from helpers.intervals import mean_interval, stack_intervals
-from helpers.plotting import intervals
 
 said = {"corrupted": writes(model, held_out.corrupted_tokens)}
 said["average"] = said["corrupted"].mean()
@@ -441,7 +441,6 @@ say(findings.by_ablation(resampled, averaged))
 
 # %%
 from helpers.edges.drawing import edge_drawing
-from helpers.plotting import circuit_graph
 
 title = "The strongest edges, exactly measured, and what each restores"
 drawing = edge_drawing(model, exact_edges[:20])
@@ -472,8 +471,8 @@ common = {
     for way, heads in circuits.items()
 }
 show_table(pd.DataFrame(common).rename_axis(f"of {count} heads, in common"))
-by_chance = count**2 / (n_layers * n_heads)
-say(findings.heads_in_common(common["gates"]["gradient"], count, by_chance))
+shared, by_chance = common["gates"]["gradient"], count**2 / (n_layers * n_heads)
+say(findings.heads_in_common(shared, count, by_chance))
 
 # %% [markdown]
 # For GPT-2 small there is a published circuit (Wang et al. [2022](https://arxiv.org/abs/2211.00593)). Which of its heads

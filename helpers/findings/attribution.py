@@ -40,6 +40,25 @@ def top_ten(kept: Mapping[str, int]) -> str:
     )
 
 
+def overlooked(effects: Mapping[str, tuple[float, float]]) -> str:
+    """Whether the gradient passes over heads that matter.
+
+    Args:
+        effects: of the heads of largest effect, the exact effect and its estimate.
+    """
+    missed = {name: pair for name, pair in effects.items() if abs(pair[1]) < 0.5 * abs(pair[0])}
+    of = f"Of the {len(effects)} heads that matter most"
+    if not missed:
+        return f"{of}, none is taken for less than half of what it is."
+    worst = max(missed, key=lambda name: abs(missed[name][0] - missed[name][1]))
+    exact, estimate = missed[worst]
+    return (
+        f"{of}, {len(missed)} are taken for less than half of what they are. The worst miss is {worst}: it "
+        f"restores {exact:+.2f} where the gradient foretells {estimate:+.2f}. Whoever looks at the gradient "
+        "alone passes over it."
+    )
+
+
 def blame(effects: Mapping[str, float]) -> str:
     """Which part of the way bends: the head's own softmax, or what comes after the head.
 
@@ -152,7 +171,7 @@ def stand_ins(*, alone: float, together: float, count: int) -> str:
     if together > 1.2 * alone and together > 0:
         return f"{said}. Together they cost more: they stand in for each other."
     if alone > 1.2 * together and alone > 0:
-        return f"{said}. Together they cost less: they work in a chain, and one broken link breaks the rest."
+        return f"{said}. Together they cost less: they work in a chain, and one broken link is enough."
     return f"{said}, about as much."
 
 

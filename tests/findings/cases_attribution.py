@@ -14,6 +14,16 @@ SOFTMAX, AFTER = "its own softmax", "what comes after"
 # What is said, what must be in it, what must not.
 CASES = [
     (
+        lambda: say.overlooked({"L1H2": (0.4, 0.05), "L3H4": (0.3, 0.28), "L5H6": (-0.2, -0.05)}),
+        ["Of the 3 heads", "2 are taken", "L1H2: it restores +0.40", "+0.05", "passes over"],
+        ["L3H4", "none"],
+    ),
+    (
+        lambda: say.overlooked({"L3H4": (0.3, 0.28)}),
+        ["Of the 1 heads", "none is taken"],
+        ["passes over", "L3H4"],
+    ),
+    (
         lambda: say.agreement({"z": 0.98, "resid_pre": 0.3}),
         ["best at z (0.98)", "no guide"],
         ["enough", "first look"],
