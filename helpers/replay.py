@@ -261,6 +261,13 @@ def check_model(model: TransformerBridge) -> None:
         raise ValueError(f"The model has hooks ({', '.join(hooked)}): call model.reset_hooks().")
     if model.cfg.attention_dir != "causal":
         raise NotImplementedError(f"{model.cfg.model_name} is not causal, which replaying relies on.")
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1 or "meta" in devices:
+        raise NotImplementedError(
+            f"{model.cfg.model_name} is spread out over {', '.join(devices)} (meta: in memory that is "
+            "not the device's, or on disk), and sweeps replay runs on one device. Load it on one, in "
+            "half precision if need be; or patch with hooks (transformer_lens.patching), slower."
+        )
 
 
 def check_tokens(base: Tensor, source: Tensor) -> None:

@@ -121,7 +121,6 @@ def test_an_error_in_a_metric_comes_back_as_itself(model, workers, tmp_path):
     assert "prompts 0 to 2 with resid_pre at L" in patched
     assert "position" in patched
     assert "In a worker" in where
-    assert "ray" not in str(raised.getrepr()).lower().replace("ray_", "").split("notes")[0][-200:]
     metric = prompts()[2]  # and the workers go on
     assert torch.equal(sweep(model, metric, workers), sweep(model, metric))
 

@@ -353,6 +353,7 @@ NO_NUMBERS = {
         ),
         "checks, at the head of the helpers that are tried here",
     ),
+    "work.finished": "hands on what tasks compute",
     "intervals.share_interval": "takes truths",
     "processing.process_weights": "tried in tests/test_processing.py",
     "probe.norm_weight": "None here; tried unfolded in tests/test_readout.py",

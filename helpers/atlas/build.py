@@ -247,7 +247,7 @@ def build_atlas(
 
 @dataclass(frozen=True)
 class _Groups:
-    """What measuring a group takes. A task is its name; what comes of it, scores, or why there are none."""
+    """What measuring a group takes. A task is its name; it gives scores, or why there are none."""
 
     settings: Settings
     progress: bool | None

@@ -28,6 +28,7 @@ from helpers.cluster.worker import (
     told,
     versions,
 )
+from helpers.model_folder import from_anywhere
 from helpers.wording import short_identity
 from helpers.work import Work, note
 
@@ -56,6 +57,7 @@ class Times:
         shipping: packing what tasks need and handing it to Ray.
         working: in workers, summed over them.
         waiting: of this process, while work was being done.
+        tasks: how many were done; no time, but what these are divided by.
     """
 
     starting: float = 0.0
@@ -63,6 +65,7 @@ class Times:
     shipping: float = 0.0
     working: float = 0.0
     waiting: float = 0.0
+    tasks: int = 0
 
 
 class Workers:
@@ -89,6 +92,7 @@ class Workers:
         lost: of each worker that died, why, as far as Ray knows.
 
     Raises:
+        ModelUnavailableError: if the name is a path, and no model is there.
         ClusterError: when it is entered, if Ray is not installed, no cluster answers, versions differ,
             there are fewer GPUs than asked for, or no worker can start.
 
@@ -119,7 +123,7 @@ class Workers:
                 f"got count={count}, cpus_each={cpus_each}, gpus_each={gpus_each}."
             )
         device = None if device_map else ("cuda" if gpus_each else "cpu")
-        self._spec = Spec(_absolute(name), device, device_map, dtype, cpus_each)
+        self._spec = Spec(from_anywhere(os.fspath(name)), device, device_map, dtype, cpus_each)
         self.count, self._gpus, self._cpus = count, gpus_each, cpus_each
         self._address, self._timeout, self._start_timeout = address, timeout, start_timeout
         self._kept = Kept(Path(keep) if keep is not None else None)
@@ -181,6 +185,7 @@ class Workers:
                 if work.kept:
                     self._kept.add(key, index, done.result)
                 self.times.working += done.seconds
+                self.times.tasks += 1
                 yield index, done.result
         self._kept.complete(key)
 
@@ -388,10 +393,3 @@ def _check_versions(described: Described) -> None:
             f"A worker on {described.node} has other versions than this process: "
             f"{', '.join(different)}. Results could differ; install the same ones on every node."
         )
-
-
-def _absolute(name: str | os.PathLike[str]) -> str:
-    """A folder by its whole path: workers run elsewhere. Other names as they are."""
-    text = os.fspath(name)
-    is_path = not isinstance(name, str) or text.startswith((".", "~", os.sep))
-    return str(Path(text).expanduser().absolute()) if is_path else text

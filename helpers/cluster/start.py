@@ -10,10 +10,12 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from math import ceil
 from types import ModuleType
+from typing import Any
 
 INSTALL = "pip install 'ray>=2.52'"
 
@@ -62,18 +64,21 @@ def ray_running(
     if sentence:
         raise ClusterError(sentence)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    with _settings(_local_settings() if address == "local" else {}):
+    patience = str(max(1, round(timeout)))
+    is_local = address == "local"
+    with _settings(_local_settings() if is_local else {"RAY_py_gcs_connect_timeout_s": patience}):
         import ray
 
         if ray.is_initialized():
             yield ray, False
             return
         try:
-            if address == "local":
+            _read_settings()
+            if is_local:
                 _start(ray, cpus, gpus)
             else:
                 _connect(ray, address, timeout)
-            yield ray, address == "local"
+            yield ray, is_local
         finally:
             ray.shutdown()
 
@@ -90,6 +95,13 @@ def _local_settings() -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+def _read_settings() -> None:
+    """Has Ray read its variables again: it remembers those, and the token, that it saw first."""
+    raylet: Any = import_module("ray._raylet")
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
@@ -110,22 +122,21 @@ def _settings(values: dict[str, str]) -> Iterator[None]:
 def _start(ray: ModuleType, cpus: float, gpus: float) -> None:
     from ray._private import ray_constants
 
-    _forget_token()
     loopback_only, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         for attempt in range(1, STARTS + 1):
             try:
-                ray.init(
-                    address="local",
-                    num_cpus=ceil(cpus),
-                    **({"num_gpus": ceil(gpus)} if gpus else {}),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
+                with _none_left_behind():
+                    ray.init(
+                        address="local",
+                        num_cpus=ceil(cpus),
+                        **({"num_gpus": ceil(gpus)} if gpus else {}),
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level="ERROR",
+                    )
                 break
             except Exception as error:  # Ray has no class of its own for it
-                ray.shutdown()
                 if attempt == STARTS or "timed out" not in str(error):
                     raise ClusterError(
                         f"Ray did not start on this machine: {_first_lines(error)} Its logs are in "
@@ -142,26 +153,32 @@ def _start(ray: ModuleType, cpus: float, gpus: float) -> None:
         )
 
 
+@contextmanager
+def _none_left_behind() -> Iterator[None]:
+    """Ends the processes of a Ray that did not start; Ray itself leaves them."""
+    import psutil  # Ray brings it
+
+    before = set(psutil.Process().children())
+    try:
+        yield
+    except BaseException:
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):  # its parent may have taken it along
+                process.kill()
+        raise
+
+
 def _connect(ray: ModuleType, address: str, timeout: float) -> None:
     if address != "auto":
         _check_answers(address, timeout)
-    _forget_token()
-    with _settings({"RAY_py_gcs_connect_timeout_s": str(max(1, round(timeout)))}):
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except Exception as error:
-            raise ClusterError(
-                f"The Ray cluster at {address} cannot be used: {_first_lines(error)} Its Ray and Python "
-                "must be of the versions here; its token belongs into RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH. Without RAY_ADDRESS a Ray of its own is started on this machine."
-            ) from error
-
-
-def _forget_token() -> None:
-    """Ray remembers the token it saw first; another cluster has another one."""
-    from ray import _raylet
-
-    _raylet.AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        raise ClusterError(
+            f"The Ray cluster at {address} cannot be used: {_first_lines(error)} Its Ray and Python "
+            "must be of the versions here; its token belongs into RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH. Without RAY_ADDRESS a Ray of its own is started on this machine."
+        ) from error
 
 
 def _check_answers(address: str, timeout: float) -> None:

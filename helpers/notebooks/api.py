@@ -57,7 +57,7 @@ PAGES = (
     Page(
         "api-patching",
         "Patching and circuits",
-        ("helpers.patching", "helpers.path_patching", "helpers.circuit"),
+        ("helpers.patching", "helpers.path_patching", "helpers.circuit", "helpers.cluster"),
     ),
     Page(
         "api-figures",
