@@ -87,7 +87,7 @@ def _check_not_offloaded(model: TransformerBridge) -> None:
         raise NotImplementedError(
             f"device_map leaves parts of {model.cfg.model_name} off its devices, {parts[0]} for one, "
             "where weights cannot be processed for attribution. Give it more or larger devices, load it "
-            "in half precision (dtype=torch.bfloat16), or load it by TransformerBridge without processing."
+            "in half precision (dtype=torch.bfloat16), or without processing, by TransformerBridge."
         )
 
 

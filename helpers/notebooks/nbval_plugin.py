@@ -16,6 +16,8 @@ ids that pandas and others draw at random, memory addresses, metadata of outputs
 kernel, and are refused by the static checks. SVG of Matplotlib holds random ids and the date: set
 `svg.hashsalt` and no date, or show PNG.
 
+A cell tagged `needs-PACKAGE` is compared where that package is installed, and only executed elsewhere.
+
 Ini options: nbval_rtol, nbval_atol, nbval_data_rtol, nbval_data_atol, nbval_noise, nbval_accept,
 nbval_model_env.
 """
