@@ -36,7 +36,12 @@ ATTEMPTS = 3  # at one task, before it is taken to be what workers die of
 
 
 class WorkersLostError(ClusterError):
-    """Workers died, and went on dying; what was finished is kept."""
+    """Workers died, and went on dying; what was finished is kept.
+
+    Example:
+        >>> issubclass(WorkersLostError, ClusterError)
+        True
+    """
 
 
 @dataclass
@@ -99,8 +104,9 @@ class Workers:
     Example:
         >>> on = None  # this process; or Workers("gpt2", count=2) in a with statement
         >>> metric = prompts.metric()
-        >>> patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, "z", metric, on=on).shape
-        torch.Size([3, 4])
+        >>> values = patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, "z", metric, on=on)
+        >>> values.shape == (model.cfg.n_layers, model.cfg.n_heads)
+        True
     """
 
     def __init__(

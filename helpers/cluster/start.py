@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from math import ceil
@@ -29,7 +29,18 @@ _token: list[str] = []
 
 
 class ClusterError(RuntimeError):
-    """Workers cannot be had as asked for; the message says why and what to do."""
+    """Workers cannot be had as asked for; the message says why and what to do.
+
+    Example:
+        >>> def effects():  # on workers, or why not
+        ...     try:
+        ...         with Workers("./my-model", count=2, address="no address") as on:
+        ...             return patch_sweep(model, corrupted, clean, "z", metric, on=on)
+        ...     except ClusterError as error:
+        ...         return str(error)
+        >>> "host:port" in effects() or "not installed" in effects()
+        True
+    """
 
 
 def missing_ray() -> str | None:
@@ -120,30 +131,24 @@ def _settings(values: dict[str, str]) -> Iterator[None]:
 
 
 def _start(ray: ModuleType, cpus: float, gpus: float) -> None:
-    from ray._private import ray_constants
-
-    loopback_only, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        for attempt in range(1, STARTS + 1):
-            try:
-                with _none_left_behind():
-                    ray.init(
-                        address="local",
-                        num_cpus=ceil(cpus),
-                        **({"num_gpus": ceil(gpus)} if gpus else {}),
-                        include_dashboard=False,
-                        log_to_driver=False,
-                        logging_level="ERROR",
-                    )
-                break
-            except Exception as error:  # Ray has no class of its own for it
-                if attempt == STARTS or "timed out" not in str(error):
-                    raise ClusterError(
-                        f"Ray did not start on this machine: {_first_lines(error)} Its logs are in "
-                        "/tmp/ray/session_latest/logs."
-                    ) from error
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = loopback_only
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _none_left_behind(), _on_loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=ceil(cpus),
+                    **({"num_gpus": ceil(gpus)} if gpus else {}),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+            break
+        except Exception as error:  # Ray has no class of its own for it
+            if attempt == STARTS or "timed out" not in str(error):
+                raise ClusterError(
+                    f"Ray did not start on this machine: {_first_lines(error)} Its logs are in "
+                    "/tmp/ray/session_latest/logs."
+                ) from error
     host = ray.util.get_node_ip_address()
     if not host.startswith("127."):
         ray.shutdown()
@@ -151,6 +156,17 @@ def _start(ray: ModuleType, cpus: float, gpus: float) -> None:
             f"Ray would listen on {host}, where others can reach it, and was shut down. Start one "
             "yourself that is as open as you want it, and name it in RAY_ADDRESS."
         )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Has Ray take this machine for 127.0.0.1, where it would put an address that others see."""
+    ray_constants: Any = import_module("ray._private.ray_constants")
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -171,8 +187,10 @@ def _none_left_behind() -> Iterator[None]:
 def _connect(ray: ModuleType, address: str, timeout: float) -> None:
     if address != "auto":
         _check_answers(address, timeout)
+    on_loopback = address.startswith(("127.", "localhost:"))
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _on_loopback() if on_loopback else nullcontext():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         raise ClusterError(
             f"The Ray cluster at {address} cannot be used: {_first_lines(error)} Its Ray and Python "
