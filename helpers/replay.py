@@ -248,7 +248,7 @@ def prompts_at_once(model: TransformerBridge, length: int, start: int) -> int:
     if torch.device(cfg.device).type != "cpu":
         return fit
     operations = 2 * cfg.n_layers * cfg.d_model * (4 * cfg.d_model + 3 * d_mlp) * (length - start)
-    return min(fit, 2**40 // operations)
+    return min(fit, 2**38 // operations)
 
 
 def check_model(model: TransformerBridge) -> None:

@@ -51,7 +51,7 @@ class Large:
     heads: int = 28 * 12
     prompts: int = 1000
     tokens: int = 12
-    task: float = 2.0**40
+    task: float = 2.0**38
 
     @property
     def operations(self) -> float:

@@ -81,7 +81,7 @@ def test_a_driver_that_is_interrupted_and_then_killed(tmp_path):
             until(lambda: kept() > at_interrupt)
         finally:
             driver.kill()
-    until(lambda: not alive(processes), 30)
+    until(lambda: not alive(processes), 90)
     finished = kept()
     assert at_interrupt < finished < 12
     assert not list(keep.rglob("*.part"))

@@ -102,6 +102,7 @@ class Workers:
             there are fewer GPUs than asked for, or no worker can start.
 
     Example:
+        >>> from helpers.patching import patch_sweep
         >>> on = None  # this process; or Workers("gpt2", count=2) in a with statement
         >>> metric = prompts.metric()
         >>> values = patch_sweep(model, prompts.corrupted_tokens, prompts.tokens, "z", metric, on=on)

@@ -32,13 +32,12 @@ class ClusterError(RuntimeError):
     """Workers cannot be had as asked for; the message says why and what to do.
 
     Example:
-        >>> def effects():  # on workers, or why not
-        ...     try:
-        ...         with Workers("./my-model", count=2, address="no address") as on:
-        ...             return patch_sweep(model, corrupted, clean, "z", metric, on=on)
-        ...     except ClusterError as error:
-        ...         return str(error)
-        >>> "host:port" in effects() or "not installed" in effects()
+        >>> from helpers.cluster import Workers
+        >>> try:
+        ...     with Workers("./my-model", count=2, address="no address"):
+        ...         pass
+        ... except ClusterError as error:
+        ...     "host:port" in str(error) or "not installed" in str(error)
         True
     """
 
@@ -105,6 +104,8 @@ def _local_settings() -> dict[str, str]:
         # What Ray does on macOS and Windows for their firewalls: the loopback address, nothing else.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # When this process dies, Ray's helpers look so long for what died with it before they end too.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     }
 
 
