@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from helpers import circuit
 from helpers.atlas.build import GROUPS, Settings, build_atlas
 from helpers.cluster import ClusterError, Workers, WorkersLostError, pool
 from helpers.cluster.start import ray_running
@@ -85,6 +86,18 @@ def test_so_are_the_other_sweeps_and_a_metric_of_ones_own(model, workers):
     assert torch.equal(
         patch_head_outputs(*given, chunk=6, on=workers), patch_head_outputs(*given, chunk=6)
     )
+
+
+def test_so_are_runs_with_gates(model, workers, monkeypatch):
+    base, source, metric = prompts()
+    monkeypatch.setattr(circuit, "ROWS_AT_ONCE_UNGRADED", 4)  # two prompts with two settings
+    means = circuit.mean_outputs(model, source, torch.zeros(len(source), dtype=torch.long))[:, [0, 0, 0]]
+    generator = torch.Generator().manual_seed(0)
+    settings = list(torch.rand(2, *means.shape[:-1], generator=generator))
+    runs = (model, base, metric, settings, means)
+    ours, theirs = (circuit.gated_logit_diffs(*runs, on=on) for on in (None, workers))
+    assert torch.equal(ours, theirs)
+    assert ours.shape == (2, 3)
 
 
 def test_an_atlas_is_the_same_too(model, workers):
