@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def slow_sweep(model: TransformerBridge, on: Pool | None, seconds: float = 0.5) 
 
 def main() -> None:
     folder, keep = map(Path, sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
     model = load_model(folder, device="cpu")
     with Workers(folder, count=2, keep=keep) as workers:
