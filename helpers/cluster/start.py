@@ -6,9 +6,11 @@ only, without a dashboard, and takes nothing without a token; that is seen to af
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
@@ -132,24 +134,28 @@ def _settings(values: dict[str, str]) -> Iterator[None]:
 
 
 def _start(ray: ModuleType, cpus: float, gpus: float) -> None:
-    for attempt in range(1, STARTS + 1):
-        try:
-            with _none_left_behind(), _on_loopback():
-                ray.init(
-                    address="local",
-                    num_cpus=ceil(cpus),
-                    **({"num_gpus": ceil(gpus)} if gpus else {}),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
-            break
-        except Exception as error:  # Ray has no class of its own for it
-            if attempt == STARTS or "timed out" not in str(error):
-                raise ClusterError(
-                    f"Ray did not start on this machine: {_first_lines(error)} Its logs are in "
-                    "/tmp/ray/session_latest/logs."
-                ) from error
+    with warnings.catch_warnings():
+        # Of a start that failed, processes are ended; that nobody waited for them is no news.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for attempt in range(1, STARTS + 1):
+            try:
+                with _none_left_behind(), _on_loopback():
+                    ray.init(
+                        address="local",
+                        num_cpus=ceil(cpus),
+                        **({"num_gpus": ceil(gpus)} if gpus else {}),
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level="ERROR",
+                    )
+                break
+            except Exception as error:  # Ray has no class of its own for it
+                if attempt == STARTS or "timed out" not in str(error):
+                    raise ClusterError(
+                        f"Ray did not start on this machine: {_first_lines(error)} Its logs are in "
+                        "/tmp/ray/session_latest/logs."
+                    ) from error
+        gc.collect()
     host = ray.util.get_node_ip_address()
     if not host.startswith("127."):
         ray.shutdown()
