@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -90,19 +92,40 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"{len(value)} of them: ".encode())
         for part in value:
             _feed(digest, part)
-    elif is_dataclass(value) and type(value).__module__.startswith("helpers."):
+    elif isinstance(value, FunctionType):
+        _feed_function(digest, value)
+    elif _is_plain(value):
+        digest.update(value if isinstance(value, bytes) else repr(value).encode())
+    elif is_dataclass(value) and not isinstance(value, type):
         digest.update(f"{type(value).__qualname__} ".encode())
-        for field in fields(value):
-            digest.update(f"{field.name}=".encode())
-            # A metric of one's own is known by its code and by what it encloses.
-            inner = getattr(value, field.name)
-            _feed(digest, inner if _is_plain(inner) else packed(value))
+        _feed(digest, _source(type(value)))
+        _feed(digest, {field.name: getattr(value, field.name) for field in fields(value)})
     else:
-        digest.update(repr(value).encode() if not isinstance(value, bytes) else value)
+        digest.update(packed(value))  # at worst other bytes another time, and nothing is found
     digest.update(b";")
 
 
+def _feed_function(digest: Any, function: FunctionType) -> None:
+    """Its code, what it encloses, and the file it is from, with what it calls there."""
+    code = function.__code__
+    enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
+    _feed(digest, [code.co_code, code.co_names, function.__defaults__, enclosed, _source(function)])
+    for constant in code.co_consts:
+        _feed(digest, constant.co_code if isinstance(constant, CodeType) else constant)
+    if function.__module__ == "__main__":  # a notebook's: what it calls is in no file
+        called = [name for name in code.co_names if name in function.__globals__]
+        _feed(digest, [packed(function) if called else b""])
+
+
+def _source(defined: Any) -> bytes:
+    """The file of a function or class of one's own; that of a helper is known by its version."""
+    file = getattr(sys.modules.get(defined.__module__), "__file__", None)
+    if file is None or defined.__module__.startswith("helpers."):
+        return defined.__module__.encode()
+    return Path(file).read_bytes()
+
+
 def _is_plain(value: Any) -> bool:
-    """Whether it is told by its content, and not by code."""
-    plain = (Tensor, dict, list, tuple, str, bytes, int, float, bool, type(None), slice, range)
-    return isinstance(value, plain) or type(value).__module__.startswith("helpers.")
+    """Whether its text says all there is to it."""
+    plain = (bytes, int, float, bool, complex, type(None), type(...), slice, range, str, Path)
+    return isinstance(value, plain)
