@@ -162,7 +162,7 @@ def test_more_gpus_than_there_are(folder, local_ray):
 def test_a_local_ray_hears_this_machine_alone(workers):
     """Neither Ray nor its processes listen anywhere but on the loopback address."""
     ours = psutil.Process()
-    processes = [ours, *ours.children(recursive=True)]
+    processes = [p for p in (ours, *ours.children(recursive=True)) if p.status() != psutil.STATUS_ZOMBIE]
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
         for process in processes

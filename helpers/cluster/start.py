@@ -185,9 +185,11 @@ def _none_left_behind() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for process in set(psutil.Process().children(recursive=True)) - before:
+        left = set(psutil.Process().children(recursive=True)) - before
+        for process in left:
             with suppress(psutil.NoSuchProcess):  # its parent may have taken it along
                 process.kill()
+        psutil.wait_procs(left, timeout=10)
         raise
 
 
