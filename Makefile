@@ -1,8 +1,9 @@
 # Every target sets up .venv by itself. PYTHON chooses the interpreter it is made from (3.10 or newer).
 # DEMO_MODEL chooses the model (gpt2, a hub name, a folder); DEMO_DEVICE the device; DEMO a single demo.
-# GPT2_SMALL is GPT-2 small's name or folder for test-published. Commands take names of models from the
-# environment, where spaces and quotes in a path are safe.
+# EXTRAS is what setup installs besides: dev,cluster adds Ray. GPT2_SMALL is GPT-2 small's name or folder for
+# test-published. Commands take names of models from the environment, where spaces and quotes in a path are safe.
 PYTHON ?= python3
+EXTRAS ?= dev
 DEMO ?=
 NAME ?=
 export NAME
@@ -26,7 +27,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda lowest atlas render new-demo sync site badges check lint bench clean
+.PHONY: help setup embedded demo test quick test-notebooks test-browser test-mutations test-gpt2-shape test-published test-cuda test-cluster lowest atlas render new-demo sync site badges check lint bench bench-cluster clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 
 # What demos need not wait for: tests, checks, site, editors.
 $(DEV): $(READY)
-	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python helpers/notebooks/set_up.py --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # Unpacked before any kernel starts, which would otherwise do it, and wait, in a cell.
@@ -84,6 +85,9 @@ test-published: $(DEV)  ## GPT-2 small, from the hub or GPT2_SMALL=folder, again
 test-cuda: $(DEV)  ## CUDA against the CPU, and every demo on it; skips without a CUDA device
 	$(PYTEST) -m cuda tests
 
+test-cluster: $(DEV)  ## sweeps on Ray workers and what may happen to them; skips without Ray: 5 minutes
+	$(PYTEST) tests/test_cluster.py tests/test_cluster_faults.py
+
 LOWEST := build/lowest
 LOWEST_TESTS := $(patsubst %,tests/test_%.py,docstring_examples models patching plotting display)
 lowest:  ## tests, and a demo, on the lowest versions that pyproject.toml allows (PYTHON chooses): 10 minutes
@@ -97,6 +101,9 @@ lowest:  ## tests, and a demo, on the lowest versions that pyproject.toml allows
 bench: $(DEV)  ## patching against TransformerLens's own functions: time, memory, agreement; pages: half an hour
 	$(BIN)/python -m tests.bench_patching --out build/bench.json
 	$(PYTEST) -q -s tests/browser/test_site.py -k first_figure
+
+bench-cluster: embedded $(DEV)  ## Ray workers against threads: efficiency, cost of starting and shipping: 10 minutes
+	$(BIN)/python -m tests.bench_cluster --out build/bench-cluster.json
 
 atlas: embedded  ## scores and example attention of every head of the model, into demos/atlas/: 2 minutes
 	$(BIN)/python -m helpers.atlas --model "$$DEMO_MODEL" --out demos/atlas --published

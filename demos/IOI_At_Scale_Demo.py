@@ -738,8 +738,47 @@ show_table(pd.DataFrame({model.cfg.model_name: summary}).map(str))
 # - The criterion for the circuit is one of several. Another order of the parts gives another circuit, perhaps as good.
 # - Faithfulness was measured by one metric. A circuit can keep a difference of two logits and get the rest of the
 #   distribution wrong.
+
+# %% [markdown]
+# ## 9. When one machine is not enough
 #
-# ## 9. Exercises
+# Thousands of prompts, or a larger model, and a sweep takes hours. Its patches know nothing of each other, so several
+# processes, GPUs or machines can share them out: `on=workers` hands the same sweep, cut into the same tasks, to workers
+# that hold a model each. They run on Ray, which the extra `cluster` installs; on a laptop nothing needs it.
+#
+# **What we would expect.** The same numbers, to the last bit: who does a task must not matter. And for a sweep of seconds
+# no gain, since workers have to start and to load the model first.
+
+# %%
+from helpers.cluster import Workers, missing_ray
+
+
+def effects_of_heads(on=None) -> Float[Tensor, "layer head"]:
+    """The logit difference of the eight corrupted prompts, with one head's output from the clean."""
+    metric = LogitDiff(eight.answer_tokens)
+    return patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric, on=on)
+
+
+here = effects_of_heads()
+print(f"in this process: {here.numel()} heads, patched one at a time")
+
+# %% tags=["needs-ray"]
+if missing_ray():
+    say(missing_ray())
+else:
+    gpus = 0.5 if here.is_cuda else 0  # two workers on one GPU
+    folder = model.loaded_from.folder
+    with Workers(folder, count=2, gpus_each=gpus, address="local") as workers:
+        there = effects_of_heads(on=workers)
+    say(findings.the_same_on_workers(largest=(here - there).abs().max().item()))
+    say(findings.time_of_workers(vars(workers.times)))
+
+# %% [markdown]
+# *What it does not solve.* Each worker holds the whole model, and each pass its whole batch: what does not fit here does not
+# fit there. The repository's README has the lines for several GPUs, Slurm and Kubernetes, and what to use for models that
+# one cannot host.
+#
+# ## 10. Exercises
 #
 # <details><summary>1. Ablate with averages over all frames together. What happens to faithfulness?</summary>
 #

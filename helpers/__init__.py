@@ -37,6 +37,8 @@ A measurement
     circuit         gates behind heads: is a circuit enough?
     intervals       how far a mean over prompts can be trusted
     atlas           every head of a model with its scores
+    work            a sweep as a list of tasks
+    cluster         the same tasks on Ray workers
 
 What a reader sees
     plotting        plots for tensors

@@ -9,7 +9,8 @@ people: the head says what it says on any prompt of this kind, and nothing about
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from helpers.answers import AnswerMetric, metric_of, metric_rows
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.replay import Hook, forward, hook_names_of, keep, measure
+from helpers.work import Pool, Run, Work, finished
 
 ROWS_AT_ONCE = 32  # of a gradient's forward pass, which keeps its activations: under a gigabyte
 ROWS_AT_ONCE_UNGRADED = 256  # prompts times settings
@@ -146,6 +148,8 @@ def gated_logit_diffs(
     answer_tokens: Int[Tensor, "batch 2"] | AnswerMetric,
     settings: Sequence[Gates],
     means: Float[Tensor, "layer batch pos head d_head"],
+    *,
+    on: Pool | None = None,
 ) -> Float[Tensor, "setting batch"]:
     """:func:`gated_logit_diff` for several settings of the gates, together.
 
@@ -171,21 +175,37 @@ def gated_logit_diffs(
             f"{model.cfg.d_head} after it; got {', '.join(map(str, shapes)) or 'no gates'} and "
             f"{tuple(means.shape)}."
         )
-    metric = metric_of(answer_tokens)
     some = max(1, ROWS_AT_ONCE_UNGRADED // len(settings))
-    return torch.cat(
-        [
-            _gated(
-                model,
-                tokens[rows],
-                metric_rows(metric, rows),
-                [gates[:, rows] for gates in settings],
-                means[:, rows],
-            )
-            for rows in torch.arange(len(tokens)).split(some)
-        ],
-        dim=1,
-    )
+    parts = [part.tolist() for part in torch.arange(len(tokens)).split(some)]
+    gated = _GatedRuns(tokens, metric_of(answer_tokens), list(settings), means)
+    names = [f"prompts {part[0]} to {part[-1]}" for part in parts]
+    work = Work("gated runs", gated, parts, names, [len(part) for part in parts])
+    found = dict(finished(model, work, on=on, progress=False))
+    return torch.cat([found[index].to(model.cfg.device) for index in range(len(parts))], dim=1)
+
+
+@dataclass(frozen=True)
+class _GatedRuns:
+    """What runs with gates share. A task is the numbers of some prompts."""
+
+    tokens: Int[Tensor, "batch pos"]
+    metric: AnswerMetric
+    settings: list[Gates]
+    means: Float[Tensor, "layer batch pos head d_head"]
+
+    def prepare(self, model: TransformerBridge) -> Run:
+        device = model.cfg.device
+        tokens, means = self.tokens.to(device), self.means.to(device)
+        settings = [gates.to(device) for gates in self.settings]
+
+        def run(rows: list[int], tick: Callable[..., object]) -> Float[Tensor, "setting some"]:
+            gates = [setting[:, rows] for setting in settings]
+            metric = metric_rows(self.metric, torch.tensor(rows))
+            values = _gated(model, tokens[rows], metric, gates, means[:, rows])
+            tick(len(rows))
+            return values
+
+        return run
 
 
 def _gated(

@@ -58,7 +58,8 @@ def load_model(
             another one.
         ValueError: if both ``device`` and ``device_map`` are given, or the device does not exist.
         NotImplementedError: if the model computes something else once its weights are processed, as
-            BitNet, Ernie 4.5 MoE and GPT-OSS do.
+            BitNet, Ernie 4.5 MoE and GPT-OSS do; or if ``device_map`` leaves parts of it on disk or in
+            memory that is not the device's.
 
     Example:
         >>> model = load_model("./my-model")  # a folder; "gpt2" is GPT-2 small
@@ -72,10 +73,22 @@ def load_model(
     files = file_states(folder)
     model = TransformerBridge.boot_transformers(str(folder), dtype=dtype, **placement)
     model.cfg.model_name = name
+    _check_not_offloaded(model)
     process_weights(model, refactor_factored_attn_matrices=_has_plain_attention(model))
     model.eval()
     remember(model, name, folder, dtype, files)
     return model
+
+
+def _check_not_offloaded(model: TransformerBridge) -> None:
+    """Weights that are fetched when they are needed cannot be rewritten."""
+    parts = [name for name, parameter in model.named_parameters() if parameter.device.type == "meta"]
+    if parts:
+        raise NotImplementedError(
+            f"device_map leaves parts of {model.cfg.model_name} off its devices, {parts[0]} for one, "
+            "where weights cannot be processed for attribution. Give it more or larger devices, load it "
+            "in half precision (dtype=torch.bfloat16), or without processing, by TransformerBridge."
+        )
 
 
 def _has_plain_attention(model: TransformerBridge) -> bool:

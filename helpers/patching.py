@@ -17,8 +17,11 @@ computes nothing twice (the machinery is in :mod:`helpers.replay`):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +29,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.models import n_key_value_heads
-from helpers.progress import progress_bar
 from helpers.replay import (
     Activations,
     BaseRun,
@@ -43,9 +45,11 @@ from helpers.replay import (
     keep,
     measure,
     prompts_at_once,
+    run_base,
     run_patched,
     unpatched_metric,
 )
+from helpers.work import Pool, Recipe, Run, Work, finished
 
 BLOCK_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 HEAD_SITES = ("z", "q", "k", "v", "pattern")
@@ -65,6 +69,7 @@ def patch_sweep(
     by_position: bool | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> Float[Tensor, "layer ..."]:
     """Metric of the base run, with one activation at a time taken from the source run.
 
@@ -83,8 +88,9 @@ def patch_sweep(
         by_position: patch one position at a time, or all of ``positions`` together. ``None``: one
             at a time at sites without heads, together at sites with heads.
         chunk: how many patched prompts run at once, at least one batch. ``None``: as many as take
-            about half a gigabyte.
+            about half a gigabyte, and on a CPU seconds.
         progress: show a bar. ``None``: in a terminal or a notebook.
+        on: :class:`helpers.cluster.Workers` that make the passes; ``None`` for this process.
 
     Returns:
         The metric for each layer, head (at sites with heads), position (``by_position``) and prompt
@@ -113,7 +119,7 @@ def patch_sweep(
     layers = chosen("layers", layers, model.cfg.n_layers)
     heads_or_none = _chosen_heads(model, site, heads)
     positions = chosen("positions", positions, base_tokens.shape[1])
-    hook_names = hook_names_of(model, site, layers)
+    hook_names_of(model, site, layers)  # refuses a site that the model does not have
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1; got {chunk}.")
     if by_position is None:
@@ -123,20 +129,17 @@ def patch_sweep(
     first = int((base_tokens != source_tokens).any(0).nonzero()[0])
     base = checked_base(model, base_tokens, site, max(layers), first)
     unpatched = unpatched_metric(model, metric, base)
-    source: Activations = {}
-    differing = source_tokens[:, first:].to(model.cfg.device)
-    forward(model, differing, [keep(source, hook_names)], PrefixCache(base.cache, first))
 
     cells: list[Cell] = list(product(layers, heads_or_none))
     values = unpatched.expand(len(cells), len(groups), *unpatched.shape).clone()
     passes = _plan(model, base, cells, groups, first, chunk)
-    with progress_bar(f"patching {site}", model.cfg.n_layers * len(passes), progress) as bar:
-        for group, columns, rows in passes:
-            patches = [cells[row] for row in rows]
-            kept = [column - first for column in columns]
-            values_at = [source[layer][at_columns(site, kept, head)] for layer, head in patches]
-            final = run_patched(model, base, values_at, site, patches, columns, bar.update)
-            values[rows, group] = measure(model, metric, final)
+    tasks = [([cells[row] for row in rows], columns) for _, columns, rows in passes]
+    sweep = _Sweep(base_tokens, source_tokens, site, metric, tuple(layers), first)
+    work = _work(model, site, sweep, tasks, tasks)
+    prepare = partial(sweep.prepare, model, base)
+    for index, measured in finished(model, work, on=on, progress=progress, prepare=prepare):
+        group, _, rows = passes[index]
+        values[rows, group] = measured.to(values)
 
     head_axis = [len(heads_or_none)] if site in HEAD_SITES else []
     position_axis = [len(positions)] if by_position else []
@@ -154,13 +157,14 @@ def patch_head_outputs(
     positions: Sequence[int] | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> Float[Tensor, "patch ..."]:
     """Metric of the base run, with one head's output ``z`` at a time replaced by a given one.
 
     For what no single run holds: a head that looks as in one run and reads as in another, say.
 
     Args:
-        model, base_tokens, metric, chunk, progress: as for :func:`patch_sweep`.
+        model, base_tokens, metric, chunk, progress, on: as for :func:`patch_sweep`.
         heads: (layer, head) of each patch; a head may come more than once.
         outputs: what replaces its output, before W_O, at all positions.
         positions: where it is replaced; ``None`` for everywhere. Fewer leading ones are faster.
@@ -196,13 +200,102 @@ def patch_head_outputs(
 
     result = unpatched.expand(len(cells), *unpatched.shape).clone()
     passes = _plan(model, base, cells, [columns], 0, chunk)
-    with progress_bar("patching z", model.cfg.n_layers * len(passes), progress) as bar:
-        for _, _, rows in passes:
-            values = [outputs[row][:, columns] for row in rows]
-            patches = [cells[row] for row in rows]
-            final = run_patched(model, base, values, "z", patches, columns, bar.update)
-            result[rows] = measure(model, metric, final)
+    places = [([cells[row] for row in rows], columns) for _, _, rows in passes]
+    tasks = [
+        (*place, [outputs[row][:, columns] for row in rows])
+        for place, (_, _, rows) in zip(places, passes, strict=True)
+    ]
+    given = _GivenOutputs(base_tokens, metric)
+    work = _work(model, "z", given, tasks, places)
+    prepare = partial(given.prepare, model, base)
+    for index, measured in finished(model, work, on=on, progress=progress, prepare=prepare):
+        result[passes[index][2]] = measured.to(result)
     return result
+
+
+# The cells of a pass, and the positions patched.
+Place = tuple[list[Cell], list[int]]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What the passes of a sweep share. A task is the place of one."""
+
+    base_tokens: Int[Tensor, "batch position"]
+    source_tokens: Int[Tensor, "batch position"]
+    site: str
+    metric: Metric
+    layers: tuple[int, ...]
+    first: int
+
+    def prepare(self, model: TransformerBridge, base: BaseRun | None = None) -> Run:
+        base = base or run_base(model, self.base_tokens.to(model.cfg.device))
+        source: Activations = {}
+        differing = self.source_tokens[:, self.first :].to(model.cfg.device)
+        names = hook_names_of(model, self.site, self.layers)
+        forward(model, differing, [keep(source, names)], PrefixCache(base.cache, self.first))
+
+        def run(task: Place, tick: Callable[..., object]) -> Float[Tensor, "cell ..."]:
+            cells, columns = task
+            kept = [column - self.first for column in columns]
+            values = [source[layer][at_columns(self.site, kept, head)] for layer, head in cells]
+            final = run_patched(model, base, values, self.site, cells, columns, tick)
+            return measure(model, self.metric, final, _where(self.site, task, base.tokens))
+
+        return run
+
+
+@dataclass(frozen=True)
+class _GivenOutputs:
+    """What the passes share that replace heads' outputs by given ones; these come with each task."""
+
+    base_tokens: Int[Tensor, "batch position"]
+    metric: Metric
+
+    def prepare(self, model: TransformerBridge, base: BaseRun | None = None) -> Run:
+        base = base or run_base(model, self.base_tokens.to(model.cfg.device))
+
+        def run(
+            task: tuple[list[Cell], list[int], list[Tensor]], tick: Callable[..., object]
+        ) -> Float[Tensor, "cell ..."]:
+            cells, columns, given = task
+            outputs = [output.to(model.cfg.device) for output in given]
+            final = run_patched(model, base, outputs, "z", cells, columns, tick)
+            return measure(model, self.metric, final, _where("z", (cells, columns), base.tokens))
+
+        return run
+
+
+def _work(
+    model: TransformerBridge, site: str, recipe: Recipe, tasks: Sequence[Any], places: Sequence[Place]
+) -> Work:
+    sizes = [model.cfg.n_layers] * len(tasks)
+    return Work(
+        f"patching {site}", recipe, tasks, [_place_name(site, *place) for place in places], sizes
+    )
+
+
+def _place_name(site: str, cells: Sequence[Cell], columns: Sequence[int]) -> str:
+    """Such as "z at L0H1 … L3H2, positions 4, 5"."""
+    ends = dict.fromkeys(f"L{layer}" if head is None else f"L{layer}H{head}" for layer, head in cells)
+    names = list(ends)
+    where = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+    positions = f"position{'s' * (len(columns) > 1)} {', '.join(map(str, columns))}"
+    return f"{site} at {where}, {positions}"
+
+
+def _where(site: str, place: Place, tokens: Int[Tensor, "batch position"]) -> Callable[[int], str]:
+    """In words, which run of a pass it was in which a metric failed."""
+
+    def name(cell: int) -> str:
+        prompts = "prompt 0" if len(tokens) == 1 else f"prompts 0 to {len(tokens) - 1}"
+        first = " ".join(map(str, tokens[0].tolist()))
+        return (
+            f"While measuring {prompts} with {_place_name(site, [place[0][cell]], place[1])} patched; "
+            f"prompt 0 has the tokens {first}."
+        )
+
+    return name
 
 
 def _plan(

@@ -12,7 +12,9 @@ not (Gemma 2 normalises what attention writes).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -24,10 +26,10 @@ from transformer_lens.utilities import get_act_name
 
 from helpers.head_scores import Head, top_heads
 from helpers.precision import precision_of, rounding_of
-from helpers.progress import progress_bar
 from helpers.replay import (
     Activations,
     BaseRun,
+    Hook,
     Metric,
     check_model,
     check_replay,
@@ -44,6 +46,7 @@ from helpers.replay import (
     run_receiver,
     unpatched_metric,
 )
+from helpers.work import Pool, Run, Work, finished
 
 
 class Path(NamedTuple):
@@ -103,6 +106,7 @@ def path_patch_sweep(
     *,
     chunk: int | None = None,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> Float[Tensor, "layer head ..."]:
     """Metric of the base run, with one input of a head hearing one earlier head as in the source run.
 
@@ -118,8 +122,10 @@ def path_patch_sweep(
         receiver: (layer, head), in query heads; a shared key or value changes for this head alone.
         through: the input that hears the sender.
         metric: as for :func:`helpers.patching.patch_sweep`; the result is not normalised.
-        chunk: how many patched prompts run at once. ``None``: as many as take about half a gigabyte.
+        chunk: how many patched prompts run at once. ``None``: as many as take about half a gigabyte,
+            and on a CPU seconds.
         progress: show a bar. ``None``: in a terminal or a notebook.
+        on: :class:`helpers.cluster.Workers` that make the passes; ``None`` for this process.
 
     Returns:
         The metric for each sender. From the receiver's own layer on, where no path leads to it, the
@@ -142,44 +148,88 @@ def path_patch_sweep(
     check_model(model)
     check_tokens(base_tokens, source_tokens)
     layer, head = _check_receiver(model, receiver, through)
-    base_z: Activations = {}
-    source_z: Activations = {}
-    base_inputs: Activations = {}
-    beside_attention: Activations = {}
-    z_names = hook_names_of(model, "z", range(layer + 1))
-    base = run_base(
-        model,
-        base_tokens.to(model.cfg.device),
-        [
-            keep(base_z, z_names),
-            keep(base_inputs, hook_names_of(model, through, [layer])),
-            keep(beside_attention, _beside_attention(model, range(layer))),
-        ],
-    )
     first = int((base_tokens != source_tokens).any(0).nonzero()[0])
+    paths = _Paths(base_tokens, source_tokens, (layer, head), through, metric, first)
+    beside_attention: Activations = {}
+    base, base_z, base_inputs = paths.run_base(
+        model, [keep(beside_attention, _beside_attention(model, range(layer)))]
+    )
     check_replay(model, base, first)
     unpatched = unpatched_metric(model, metric, base)
     check_site(model, base, through, layer, base_inputs[layer], first)
     check_site(model, base, "z", layer, base_z[layer], first)
     _check_writes(model, base, base_z, beside_attention)
-    forward(model, source_tokens.to(model.cfg.device), [keep(source_z, z_names)])
 
     senders = list(product(range(layer), range(model.cfg.n_heads)))
     shape = (model.cfg.n_layers, model.cfg.n_heads)
     values = unpatched.expand(*shape, *unpatched.shape).clone()
     size = max(1, (chunk or prompts_at_once(model, base_tokens.shape[1], first)) // len(base_tokens))
-    with progress_bar(f"paths into L{layer}H{head}", len(senders), progress) as bar:
-        for start in range(0, len(senders), size):
-            some = senders[start : start + size]
-            resid = base.resid_pre[layer][:, first:]
-            heard = [resid + _change(model, base_z, source_z, *sender)[:, first:] for sender in some]
-            inputs = receiver_inputs(model, base, torch.cat(heard), through, layer, first)
-            final = run_receiver(model, base, base_z[layer], inputs, through, (layer, head), first)
-            measured = measure(model, metric, final.unflatten(0, (len(some), len(base_tokens))))
-            for (sender_layer, sender_head), value in zip(some, measured, strict=True):
-                values[sender_layer, sender_head] = value
-            bar.update(len(some))
+    tasks = [senders[start : start + size] for start in range(0, len(senders), size)]
+    names = [f"senders L{some[0][0]}H{some[0][1]} … L{some[-1][0]}H{some[-1][1]}" for some in tasks]
+    work = Work(f"paths into L{layer}H{head}", paths, tasks, names, [len(some) for some in tasks])
+    prepare = partial(paths.prepare, model, (base, base_z))
+    for index, measured in finished(model, work, on=on, progress=progress, prepare=prepare):
+        for (sender_layer, sender_head), value in zip(tasks[index], measured, strict=True):
+            values[sender_layer, sender_head] = value
     return values
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """What all senders of one receiver share. A task is a list of senders."""
+
+    base_tokens: Int[Tensor, "batch position"]
+    source_tokens: Int[Tensor, "batch position"]
+    receiver: tuple[int, int]
+    through: str
+    metric: Metric
+    first: int
+
+    def run_base(
+        self, model: TransformerBridge, also: Sequence[Hook] = ()
+    ) -> tuple[BaseRun, Activations, Activations]:
+        """The unpatched run, heads' outputs up to the receiver's layer, and what that layer hears."""
+        layer = self.receiver[0]
+        base_z: Activations = {}
+        base_inputs: Activations = {}
+        hooks = [
+            keep(base_z, hook_names_of(model, "z", range(layer + 1))),
+            keep(base_inputs, hook_names_of(model, self.through, [layer])),
+            *also,
+        ]
+        base = run_base(model, self.base_tokens.to(model.cfg.device), hooks)
+        return base, base_z, base_inputs
+
+    def prepare(self, model: TransformerBridge, ready: tuple[BaseRun, Activations] | None = None) -> Run:
+        base, base_z = ready or self.run_base(model)[:2]
+        layer, _ = self.receiver
+        source_z: Activations = {}
+        z_names = hook_names_of(model, "z", range(layer + 1))
+        forward(model, self.source_tokens.to(model.cfg.device), [keep(source_z, z_names)])
+        resid = base.resid_pre[layer][:, self.first :]
+
+        def run(
+            senders: list[tuple[int, int]], tick: Callable[..., object]
+        ) -> Float[Tensor, "sender ..."]:
+            heard = [
+                resid + _change(model, base_z, source_z, *sender)[:, self.first :] for sender in senders
+            ]
+            inputs = receiver_inputs(model, base, torch.cat(heard), self.through, layer, self.first)
+            final = run_receiver(
+                model, base, base_z[layer], inputs, self.through, self.receiver, self.first
+            )
+            final = final.unflatten(0, (len(senders), len(base.tokens)))
+            tick(len(senders))
+            return measure(model, self.metric, final, partial(self._where, senders))
+
+        return run
+
+    def _where(self, senders: Sequence[tuple[int, int]], cell: int) -> str:
+        layer, head = senders[cell]
+        return (
+            f"While measuring {len(self.base_tokens)} prompts with what L{layer}H{head} tells the "
+            f"{self.through} of L{self.receiver[0]}H{self.receiver[1]} patched."
+        )
 
 
 def _check_receiver(model: TransformerBridge, receiver: Sequence[int], through: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from helpers.answers import AnswerMetric
 from helpers.logit_diff import LogitDiff
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.readout import final_readout
+from helpers.work import noting
 
 Metric = Callable[[Float[Tensor, "batch vocab"]], Tensor]
 Activations = dict[int, Tensor]  # of one site, by layer
@@ -257,11 +259,15 @@ def at_columns(site: str, columns: Sequence[int], head: int | slice | None) -> t
 
 
 def measure(
-    model: TransformerBridge, metric: Metric, final: Float[Tensor, "cell batch d_model"]
+    model: TransformerBridge,
+    metric: Metric,
+    final: Float[Tensor, "cell batch d_model"],
+    where: Callable[[int], str] = "patch {}".format,
 ) -> Float[Tensor, "cell ..."]:
     """The metric of each patched run, from its residual stream at the final position.
 
-    Logits are given to the metric in float32, or float64 for such a model.
+    Logits are given to the metric in float32, or float64 for such a model. An error of the metric's own
+    is noted with ``where``, of the run's number.
     """
     readout = final_readout(model)
     normed = model.ln_final(final)
@@ -273,21 +279,31 @@ def measure(
         logits = readout.finish(logits + in_float(model.unembed.b_U[answers]))
         return torch.stack([metric.of_answers(of_cell.reshape(shape)) for of_cell in logits])
     bytes_a_cell = normed.shape[1] * model.cfg.d_vocab * normed.element_size()
-    values = []
+    values: list[Tensor] = []
     for some in normed.split(max(1, 2**27 // bytes_a_cell)):
         logits = readout.finish(in_float(model.unembed(some)))
-        values += [torch.as_tensor(metric(of_cell)) for of_cell in logits]
+        for of_cell in logits:
+            with noting(partial(where, len(values))):
+                values.append(torch.as_tensor(metric(of_cell)))
     return torch.stack(values)
 
 
 def prompts_at_once(model: TransformerBridge, length: int, start: int) -> int:
-    """How many suffixes take about half a gigabyte, going by a block's largest activations."""
+    """How many suffixes take about half a gigabyte, going by a block's largest activations.
+
+    On a CPU no more than take seconds, so that work can be shared out; there larger batches gain little.
+    """
     cfg = model.cfg
+    d_mlp = cfg.d_mlp or 4 * cfg.d_model
     attention = 3 * cfg.n_heads * length
-    per_position = 8 * cfg.d_model + 3 * (cfg.d_mlp or 4 * cfg.d_model) + attention
+    per_position = 8 * cfg.d_model + 3 * d_mlp + attention
     keys_and_values = 4 * cfg.n_heads * cfg.d_head * length
     per_prompt = (length - start) * per_position + keys_and_values
-    return 2**29 // (per_prompt * precision_of(model).itemsize)
+    fit = 2**29 // (per_prompt * precision_of(model).itemsize)
+    if torch.device(cfg.device).type != "cpu":
+        return fit
+    operations = 2 * cfg.n_layers * cfg.d_model * (4 * cfg.d_model + 3 * d_mlp) * (length - start)
+    return min(fit, 2**38 // operations)
 
 
 def check_model(model: TransformerBridge) -> None:
@@ -300,6 +316,13 @@ def check_model(model: TransformerBridge) -> None:
         raise ValueError(f"The model has hooks ({', '.join(hooked)}): call model.reset_hooks().")
     if model.cfg.attention_dir != "causal":
         raise NotImplementedError(f"{model.cfg.model_name} is not causal, which replaying relies on.")
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1 or "meta" in devices:
+        raise NotImplementedError(
+            f"{model.cfg.model_name} is spread out over {', '.join(devices)} (meta: in memory that is "
+            "not the device's, or on disk), and sweeps replay runs on one device. Load it on one, in "
+            "half precision if need be; or patch with hooks (transformer_lens.patching), slower."
+        )
 
 
 def check_tokens(base: Tensor, source: Tensor) -> None:
@@ -440,7 +463,7 @@ def unpatched_metric(model: TransformerBridge, metric: Metric, base: BaseRun) ->
                 "answer_tokens must hold two tokens for each prompt, the right and the wrong one, or "
                 f"two groups of them; its shape is {shape} for {batch} prompts."
             )
-    value = measure(model, metric, base.final[None])[0]
+    value = measure(model, metric, base.final[None], lambda _: "In the unpatched run.")[0]
     if value.shape not in ((), (batch,)):
         raise ValueError(
             f"The metric must return a scalar or one value for each of the {batch} prompts; it "

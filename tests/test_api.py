@@ -39,6 +39,8 @@ SHARED = {
     *("helpers.sampling", "helpers.tokenizing"),
     *("helpers.atlas.__main__", "helpers.atlas.examples", "helpers.atlas.identity"),
     *("helpers.atlas.induction", "helpers.atlas.ioi_roles", "helpers.atlas.weights"),
+    *("helpers.cluster.kept", "helpers.cluster.pool", "helpers.cluster.start", "helpers.cluster.worker"),
+    "helpers.work",
 }
 
 

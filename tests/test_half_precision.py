@@ -438,7 +438,7 @@ NO_NUMBERS = {
     **dict.fromkeys(
         (
             *("readout.check_heads", "readout.check_parts", "replay.check_model", "replay.check_tokens"),
-            *("replay.check_replay", "replay.check_site"),
+            *("replay.check_replay", "replay.check_site", "edges.writes.check_heads_apart"),
         ),
         "checks, at the head of the helpers that are tried here",
     ),
@@ -451,6 +451,7 @@ NO_NUMBERS = {
         "names and places",
     ),
     "attribution.begin_from": "a hook",
+    "work.finished": "hands on what tasks compute",
     "intervals.share_interval": "takes truths",
     "processing.process_weights": "tried in tests/test_processing.py",
     "probe.norm_weight": "None here; tried unfolded in tests/test_readout.py",

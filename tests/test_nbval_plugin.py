@@ -163,6 +163,15 @@ def test_keeps_to_the_sanitize_rules_and_ignore_tags_of_nbval(project: pytest.Py
     result.assert_outcomes(passed=2)
 
 
+def test_what_needs_an_absent_package_is_only_executed(project: pytest.Pytester) -> None:
+    """What needs a present one is compared; and an error is one in either case."""
+    cells = [executed(source, stream("2\n"), count=i) for i, source in enumerate(["print(1)"] * 2, 1)]
+    cells.append(executed("1 / 0", count=3))
+    for cell, package in zip(cells, ("no_such_package", "nbformat", "no_such_package"), strict=True):
+        cell.metadata.tags = [f"needs-{package}"]
+    nbval(project, *cells).assert_outcomes(passed=1, failed=2)
+
+
 def test_runs_only_on_another_model_and_says_so(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,8 +26,8 @@ from helpers.atlas.table import ERROR, VERSIONS, Atlas, file_stem, make_table, r
 from helpers.files import check_writable, write_file
 from helpers.head_scores import repeated_random_tokens
 from helpers.identity import untold
-from helpers.progress import progress_bar
 from helpers.readout import check_heads
+from helpers.work import Pool, Run, Work, finished
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ def build_atlas(
     groups: Sequence[str] | None = None,
     parts: Path | None = None,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> Atlas:
     """Measure every score of every head.
 
@@ -187,6 +188,8 @@ def build_atlas(
         parts: folder in which finished groups are kept, and looked for first, so that an interrupted
             run goes on where it was. The caller removes it.
         progress: show bars. ``None``: in a terminal or a notebook.
+        on: :class:`helpers.cluster.Workers`, each of which measures a group at a time; ``None`` for this
+            process.
 
     Raises:
         ValueError: for a group that does not exist, or a model in training mode.
@@ -208,22 +211,32 @@ def build_atlas(
     identity = model_identity(model)
     measured: dict[str, Measured] = {}
     unavailable: dict[str, str] = {}
-    with progress_bar("head atlas", len(chosen), progress) as bar:
-        for name, group in chosen.items():
-            bar.set_postfix_str(name)
-            key = _key(model, settings, name, identity)
-            try:
-                if group.direct and nonlinear:
-                    raise NotImplementedError(nonlinear)
-                found = _stored(parts, name, key) or _measure(
-                    model, settings, group, parts, name, key, progress
-                )
-                _check_finite(model, found)
-                measured |= found
-            except (NotImplementedError, ValueError) as error:
-                unavailable |= {score.__name__: str(error) for score in group.scores}
-            bar.update()
+    to_measure = []
+    for name, group in chosen.items():
+        if group.direct and nonlinear:
+            unavailable |= _without(group, nonlinear)
+        elif found := _stored(parts, name, _key(model, settings, name, identity)):
+            measured |= found
+        else:
+            to_measure.append(name)
+    sizes = [1] * len(to_measure)
+    work = Work(
+        "head atlas",
+        _Groups(settings, progress if on is None else False),
+        to_measure,
+        to_measure,
+        sizes,
+        kept=False,
+    )
+    for index, outcome in finished(model, work, on=on, progress=progress):
+        name = to_measure[index]
+        if isinstance(outcome, str):
+            unavailable |= _without(chosen[name], outcome)
+        else:
+            measured |= outcome
+            _store(parts, name, _key(model, settings, name, identity), outcome)
     functions = {score.__name__: score for group in chosen.values() for score in group.scores}
+    unavailable = {name: unavailable[name] for name in functions if name in unavailable}
     info = _provenance(model, settings, identity, functions, measured, unavailable)
     shape = (model.cfg.n_layers, model.cfg.n_heads)
     missing = torch.full(shape, torch.nan)
@@ -232,12 +245,38 @@ def build_atlas(
     return Atlas(make_table(model.cfg.model_name, columns, *shape), info)
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """What measuring a group takes. A task is its name; it gives scores, or why there are none."""
+
+    settings: Settings
+    progress: bool | None
+
+    def prepare(self, model: TransformerBridge) -> Run:
+        def run(name: str, tick: Callable[..., object]) -> dict[str, Measured] | str:
+            try:
+                found = GROUPS[name].measure(model, self.settings, self.progress)
+                _check_finite(model, found)
+            except (NotImplementedError, ValueError) as error:
+                return str(error)
+            finally:
+                tick()
+            return found
+
+        return run
+
+
+def _without(group: Group, why: str) -> dict[str, str]:
+    return {score.__name__: why for score in group.scores}
+
+
 def load_or_build(
     model: TransformerBridge,
     folder: Path | str,
     settings: Settings | None = None,
     *,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> tuple[Atlas, bool]:
     """The atlas of this model that lies in a folder, or else one built now; and whether it was there.
 
@@ -257,7 +296,7 @@ def load_or_build(
         if fault is None:
             return stored, True
         print(f"NOTE: {path} is not used: {fault}. Every score is measured now.")
-    return build_atlas(model, settings, progress=progress), False
+    return build_atlas(model, settings, progress=progress, on=on), False
 
 
 def _why_not(info: dict[str, Any], model: TransformerBridge, settings: Settings) -> str | None:
@@ -278,6 +317,7 @@ def build_files(
     *,
     replace: bool = False,
     progress: bool | None = None,
+    on: Pool | None = None,
 ) -> list[Path]:
     """Build an atlas and write it; finished groups survive an interruption. Returns the files.
 
@@ -286,7 +326,7 @@ def build_files(
         out: folder to write into; the files are called by the model's name.
         settings: as for :func:`build_atlas`.
         replace: write over files of that name which are another model's.
-        progress: as for :func:`build_atlas`.
+        progress, on: as for :func:`build_atlas`.
 
     Raises:
         NotWrittenError: if the folder cannot be written to; before anything is measured, if possible.
@@ -303,7 +343,7 @@ def build_files(
     if not replace:
         check_place(out, stem, identity)
     parts = out / f".{stem}.{_digest(identity)[:12]}.parts"
-    atlas = build_atlas(model, settings, parts=parts, progress=progress)
+    atlas = build_atlas(model, settings, parts=parts, progress=progress, on=on)
     written = atlas.write(out)
     shutil.rmtree(parts, ignore_errors=True)
     return written
@@ -313,21 +353,11 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _measure(
-    model: TransformerBridge,
-    settings: Settings,
-    group: Group,
-    parts: Path | None,
-    name: str,
-    key: str,
-    progress: bool | None,
-) -> dict[str, Measured]:
-    found = group.measure(model, settings, progress)
+def _store(parts: Path | None, name: str, key: str, found: dict[str, Measured]) -> None:
     if parts is not None:
         tensors = {score: result.samples.contiguous() for score, result in found.items()}
         nulls = {score: repr(result.null) for score, result in found.items()}
         write_file(_part(parts, name), save(tensors, metadata={"key": key, **nulls}))
-    return found
 
 
 def _check_finite(model: TransformerBridge, found: dict[str, Measured]) -> None:

@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.answers import AnswerMetric, metric_of, metric_rows
 from helpers.edges.graph import possible_edges, side_by_side
-from helpers.edges.writes import Writes, written_by_heads
+from helpers.edges.writes import Writes, check_heads_apart, written_by_heads
 from helpers.models import n_key_value_heads
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.progress import progress_bar
@@ -104,6 +104,7 @@ def _check_whole(model: TransformerBridge, tokens: Tensor, reference: Writes) ->
     """With every edge kept the run is the model's own, or this module does not know the model."""
     base = run_base(model, tokens.to(model.cfg.device))
     check_replay(model, base, 0)
+    check_heads_apart(model, tokens)
     every = possible_edges(model).to(model.cfg.device, reference.parts.dtype)
     with as_refusal(f"{model.cfg.model_name} cannot be given its parts' inputs one by one"):
         whole = _run(model, tokens, every, reference)

@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.attribution import begin_from, between_runs, keep_in_graph
 from helpers.edges.graph import heard_by, readers, side_by_side
-from helpers.edges.writes import writes
+from helpers.edges.writes import check_heads_apart, writes
 from helpers.precision import in_float
 from helpers.progress import progress_bar
 from helpers.replay import (
@@ -79,6 +79,7 @@ def edge_attribution(
     with torch.no_grad():
         base = run_base(model, base_tokens)
         check_replay(model, base, first)
+        check_heads_apart(model, base_tokens)
         unpatched = unpatched_metric(model, metric, base)
     changes = writes(model, source_tokens).parts - writes(model, base_tokens).parts
     ends = between_runs(model, base_tokens, source_tokens, hook_names_of(model, "resid_pre", [0]))

@@ -170,7 +170,13 @@ def _mlp_runner(model: TransformerBridge, base: BaseRun, written: Writes, layer:
     def mlp(stream: Float[Tensor, "row position d_model"]) -> Float[Tensor, "row position d_model"]:
         return in_float(block.mlp(norm(stream)))
 
-    off = (mlp(before) - own).norm(dim=-1)
+    try:
+        off = (mlp(before) - own).norm(dim=-1)
+    except TypeError as error:  # MPT's adds the residual stream itself
+        raise NotImplementedError(
+            f"In {model.cfg.model_name}, the MLP of layer {layer} takes more than the normalised residual "
+            f"stream ({error}), so that it cannot be given another one here."
+        ) from error
     if not (off <= rounding_of(dtype) ** 0.5 * (own.norm(dim=-1) + after.norm(dim=-1))).all():
         raise NotImplementedError(
             f"In {model.cfg.model_name}, the MLP of layer {layer} is not a function of the normalised "

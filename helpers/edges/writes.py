@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +10,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.edges.graph import side_by_side
+from helpers.models import n_key_value_heads
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.replay import Activations, as_refusal, forward, hook_names_of, keep
 
@@ -106,6 +107,32 @@ def stream_before(
     within = mlp and not side_by_side(model)
     count = 1 + layer * (model.cfg.n_heads + 1) + (model.cfg.n_heads if within else 0)
     return written.parts[:count].sum(0) + written.biases[: layer + within].sum(0)
+
+
+def check_heads_apart(model: TransformerBridge, tokens: Int[Tensor, "batch position"]) -> None:
+    """Refuse a model in which the query or key of one head changes what another does.
+
+    As where all heads' queries are normalised together, before they are parted (MiniMax M2).
+    """
+    layer = model.cfg.n_layers - 1
+    tokens, z_names = tokens.to(model.cfg.device), hook_names_of(model, "z", [layer])
+
+    def enlarge(activation: Tensor, hook: Any) -> Tensor:
+        result = activation.clone()
+        result[:, :, 0] *= 8
+        return result
+
+    own: Activations = {}
+    forward(model, tokens, [keep(own, z_names)])
+    for site, sharing in (("q", 1), ("k", model.cfg.n_heads // n_key_value_heads(model))):
+        other: Activations = {}
+        forward(model, tokens, [(hook_names_of(model, site, [layer]), enlarge), keep(other, z_names)])
+        off = (other[layer] - own[layer])[:, :, sharing:].norm()
+        if not off <= rounding_of(precision_of(model)) ** 0.5 * own[layer].norm():
+            raise NotImplementedError(
+                f"In {model.cfg.model_name}, another {site} for one head changes what other heads do "
+                "(they may be normalised together): edges into heads have no meaning of their own here."
+            )
 
 
 def _check_sums(model: TransformerBridge, written: Writes, streams: list[Tensor]) -> None:

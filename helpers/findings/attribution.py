@@ -53,9 +53,9 @@ def overlooked(effects: Mapping[str, tuple[float, float]]) -> str:
     worst = max(missed, key=lambda name: abs(missed[name][0] - missed[name][1]))
     exact, estimate = missed[worst]
     return (
-        f"{of}, {len(missed)} are taken for less than half of what they are. The worst miss is {worst}: it "
-        f"restores {exact:+.2f} where the gradient foretells {estimate:+.2f}. Whoever looks at the gradient "
-        "alone passes over it."
+        f"{of}, {len(missed)} are taken for less than half of what they are. The worst miss is {worst}: "
+        f"it restores {exact:+.2f} where the gradient foretells {estimate:+.2f}. Whoever looks at the "
+        "gradient alone passes over it."
     )
 
 

@@ -238,3 +238,30 @@ def dependence(*, together: Span, kept: Span) -> str:
     if high < kept[1]:
         return f"{added} less than there is to lose. Classes stand in for each other."
     return f"{added} no sign that classes depend on each other."
+
+
+def the_same_on_workers(*, largest: float) -> str:
+    """Whether workers gave what this process gives, by the largest difference."""
+    if largest == 0:
+        return "Two workers give the result of this process, to the last bit."
+    if largest < 1e-3:
+        return (
+            "Two workers give the result of this process up to rounding: their device, or its number of "
+            "threads, is another one."
+        )
+    return (
+        f"Two workers differ from this process by up to {largest:.1e}, which is more than rounding: "
+        "believe neither before you know why."
+    )
+
+
+def time_of_workers(times: Mapping[str, float]) -> str:
+    """How the time of two workers splits, by :class:`helpers.cluster.pool.Times`."""
+    start, work = times["starting"] + times["loading"], times["working"] / 2
+    first = "Starting Ray and loading the model took longer than the sweep"
+    if start < work:
+        first = "The sweep took longer than starting Ray and loading the model"
+    small = times["shipping"] < times["working"] / 100
+    then = f"handing out tasks took {'less' if small else 'more'} than a hundredth of the work itself"
+    advice = "" if start < work else " For a sweep of this size one process is enough."
+    return f"{first}; {then}.{advice}"

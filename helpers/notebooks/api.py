@@ -61,7 +61,7 @@ PAGES = (
             *("helpers.patching", "helpers.path_patching", "helpers.circuit", "helpers.attribution"),
             *("helpers.edges.graph", "helpers.edges.writes", "helpers.edges.exact"),
             *("helpers.edges.estimated", "helpers.edges.circuit", "helpers.edges.definitions"),
-            "helpers.edges.drawing",
+            *("helpers.edges.drawing", "helpers.cluster"),
         ),
     ),
     Page(

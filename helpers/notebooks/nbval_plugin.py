@@ -16,6 +16,8 @@ ids that pandas and others draw at random, memory addresses, metadata of outputs
 kernel, and are refused by the static checks. SVG of Matplotlib holds random ids and the date: set
 `svg.hashsalt` and no date, or show PNG.
 
+A cell tagged `needs-PACKAGE` is compared where that package is installed, and only executed elsewhere.
+
 Ini options: nbval_rtol, nbval_atol, nbval_data_rtol, nbval_data_atol, nbval_noise, nbval_accept,
 nbval_model_env.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -198,7 +201,7 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]
         self, test: list[NotebookNode], ref: list[NotebookNode], skip_compare: Any = None
     ) -> bool:
         """nbval's hook. Raises CellFailedError, which says more than nbval's False would."""
-        if self.parent.run_only:
+        if self.parent.run_only or _needs_absent(self.cell):
             return True
         reference, fresh = (self.sanitize_outputs(side, _NOT_TEXT) for side in (ref, test))
         differences = compare_outputs(reference, fresh, _tolerance(self.config))
@@ -210,6 +213,13 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]
         if isinstance(excinfo.value, CellFailedError):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo))
+
+
+def _needs_absent(cell: NotebookNode) -> bool:
+    """Whether a cell says, by a tag such as ``needs-ray``, that it shows what a package does that is not
+    installed here: it is executed, and its outputs are not compared."""
+    tags = (tag for tag in cell.metadata.get("tags", []) if tag.startswith("needs-"))
+    return any(find_spec(tag.removeprefix("needs-")) is None for tag in tags)
 
 
 class Notebook(IPyNbFile):  # type: ignore[misc]

@@ -17,6 +17,10 @@ def writers(circuit: say.Span, model: say.Span) -> str:
     return say.writers({name: circuit}, {name: model})
 
 
+def times(starting: float, loading: float, shipping: float, working: float) -> dict[str, float]:
+    return {"starting": starting, "loading": loading, "shipping": shipping, "working": working}
+
+
 # What is said, what must be in it, what must not.
 CASES = [
     (lambda: say.does_the_task((3.5, 3.2, 3.79)), ["does the task"], ["nothing"]),
@@ -83,4 +87,9 @@ CASES = [
     (lambda: say.dependence(together=(2.81, 2.61, 3.07), kept=(0.91, 0.85, 0.98)), ["in series"], ["stand in"]),
     (lambda: say.dependence(together=(0.4, 0.3, 0.5), kept=(0.91, 0.85, 0.98)), ["stand in"], ["in series"]),
     (lambda: say.dependence(together=(0.9, 0.8, 1.0), kept=(0.91, 0.85, 0.98)), ["no sign"], ["in series"]),
+    (lambda: say.the_same_on_workers(largest=0.0), ["to the last bit"], ["rounding"]),
+    (lambda: say.the_same_on_workers(largest=1e-6), ["up to rounding"], ["last bit", "believe"]),
+    (lambda: say.the_same_on_workers(largest=0.2), ["2.0e-01", "believe neither"], ["last bit"]),
+    (lambda: say.time_of_workers(times(10, 30, 0.1, 40)), ["Starting", "less than", "one process"], ["more"]),
+    (lambda: say.time_of_workers(times(10, 30, 90, 900)), ["The sweep took longer", "more than"], ["one process"]),
 ]  # fmt: skip
