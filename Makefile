@@ -24,6 +24,9 @@ PYTEST = $(TEST_ENV) $(BIN)/python -m pytest
 # One worker a core, each file in one worker, notebooks first: they take longest. WORKERS=0: one after another.
 WORKERS ?= auto
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What starts processes by the dozen, kills them, and waits for others to notice, has the machine to itself.
+ALONE := tests/test_cluster.py tests/test_cluster_faults.py
+WITH_RAY = $(BIN)/python -c 'import ray' 2>/dev/null || { echo "Ray is not installed (make setup EXTRAS=dev,cluster): its tests are skipped."; exit 0; };
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help
@@ -61,7 +64,8 @@ demo: $(READY)  ## execute the IOI demo (or DEMO=name) and write a page to read 
 	$(BIN)/python -m helpers.notebooks.render --out build demos/$(or $(DEMO),Exploratory_Analysis_Demo).py
 
 test: embedded $(DEV)  ## unit, notebook and browser tests: 10 minutes (DEMO=name: one notebook, and what it imports)
-	$(PYTEST) $(SIDE_BY_SIDE) --nbval $(NOTEBOOKS) $(if $(DEMO),$$($(BIN)/python -m tests.selection $(SOURCES)),tests)
+	$(PYTEST) $(SIDE_BY_SIDE) $(ALONE:%=--ignore=%) --nbval $(NOTEBOOKS) $(if $(DEMO),$$($(BIN)/python -m tests.selection $(SOURCES)),tests)
+	$(if $(DEMO),,@$(WITH_RAY) $(PYTEST) $(ALONE))
 
 quick: lint  ## format, lint, types, and unit tests without model, browser, notebook or other program: a minute
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not (smollm2 or browser or gpt2_shape or cuda or slow)" tests
@@ -86,7 +90,7 @@ test-cuda: $(DEV)  ## CUDA against the CPU, and every demo on it; skips without 
 	$(PYTEST) -m cuda tests
 
 test-cluster: $(DEV)  ## sweeps on Ray workers and what may happen to them; skips without Ray: 5 minutes
-	$(PYTEST) tests/test_cluster.py tests/test_cluster_faults.py
+	@$(WITH_RAY) $(PYTEST) $(ALONE)
 
 LOWEST := build/lowest
 LOWEST_TESTS := $(patsubst %,tests/test_%.py,docstring_examples models patching plotting display)

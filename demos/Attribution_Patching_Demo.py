@@ -106,8 +106,8 @@ print(f"logit difference: clean {clean:+.2f}, corrupted {corrupted:+.2f}")
 #
 # Take the metric for a function of one activation. Near the corrupted run it is nearly linear, so a patch should change it
 # by the gradient times the difference between the runs. One forward pass of each run and one backward pass give that
-# for *every* activation. Here it is by hand, for the output of every head (Nanda
-# [2023](https://www.neelnanda.io/mechanistic-interpretability/attribution-patching)).
+# for *every* activation (Neel Nanda, "Attribution Patching: Activation Patching At Industrial Scale", 2023). Here it is by
+# hand, for the output of every head.
 
 
 # %%

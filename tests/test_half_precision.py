@@ -452,6 +452,7 @@ NO_NUMBERS = {
     ),
     "attribution.begin_from": "a hook",
     "work.finished": "hands on what tasks compute",
+    "atlas.scores.how_many": "takes truths",
     "intervals.share_interval": "takes truths",
     "processing.process_weights": "tried in tests/test_processing.py",
     "probe.norm_weight": "None here; tried unfolded in tests/test_readout.py",

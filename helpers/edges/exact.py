@@ -172,10 +172,12 @@ def _mlp_runner(model: TransformerBridge, base: BaseRun, written: Writes, layer:
 
     try:
         off = (mlp(before) - own).norm(dim=-1)
-    except TypeError as error:  # MPT's adds the residual stream itself
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, RuntimeError) as error:  # MPT's adds the stream itself, OPT's is no module
         raise NotImplementedError(
-            f"In {model.cfg.model_name}, the MLP of layer {layer} takes more than the normalised residual "
-            f"stream ({error}), so that it cannot be given another one here."
+            f"In {model.cfg.model_name}, the MLP of layer {layer} is not a function of the normalised "
+            f"residual stream alone ({error}), so that it cannot be given another one here."
         ) from error
     if not (off <= rounding_of(dtype) ** 0.5 * (own.norm(dim=-1) + after.norm(dim=-1))).all():
         raise NotImplementedError(

@@ -242,12 +242,10 @@ def dependence(*, together: Span, kept: Span) -> str:
 
 def the_same_on_workers(*, largest: float) -> str:
     """Whether workers gave what this process gives, by the largest difference."""
-    if largest == 0:
-        return "Two workers give the result of this process, to the last bit."
-    if largest < 1e-3:
+    if largest < 1e-4:
         return (
-            "Two workers give the result of this process up to rounding: their device, or its number of "
-            "threads, is another one."
+            "Two workers give the result of this process: to the last bit if devices and numbers of "
+            "threads are alike, and else up to rounding."
         )
     return (
         f"Two workers differ from this process by up to {largest:.1e}, which is more than rounding: "
