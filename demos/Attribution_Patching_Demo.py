@@ -260,7 +260,7 @@ say("\n".join(bends))
 
 # %%
 before, after = {}, {}
-for site in ["resid_pre", "mlp_out", "z", "q", "k"]:
+for site in ["resid_pre", "mlp_out", "z", "q"]:
     guess = restored(attribution_sweep(model, *runs, site, metric, steps=4))
     before[site] = agreement(exact[site], estimated[site]).error
     after[site] = agreement(exact[site], guess).error
@@ -337,7 +337,7 @@ say(
 # %%
 from helpers.edges.exact import edge_sweep
 
-into = [*strongest_readers(model, exact, 16), readers(model)[-1]]
+into = [*strongest_readers(model, exact, 10), readers(model)[-1]]
 rows = [readers(model).index(reader) for reader in into]
 measured = restored(edge_sweep(model, *runs, into, metric))
 
@@ -376,15 +376,16 @@ full = by_prompt(model(held_out.tokens)[:, -1])
 nothing = by_prompt(model(held_out.corrupted_tokens)[:, -1])
 
 
-def share_kept(kept, reference: str = "corrupted"):
-    """Of the held-out prompts' difference between clean and corrupted, what some edges keep."""
-    value = with_only_edges(model, held_out.tokens, kept, said[reference], by_prompt)
-    return mean_interval(value - nothing, relative_to=full - nothing)
+def shares_kept(circuits: list[Tensor], reference: str = "corrupted") -> list:
+    """Of the held-out prompts' difference between clean and corrupted, what circuits keep."""
+    kept, runs_as = torch.stack(circuits), said[reference]
+    values = with_only_edges(model, held_out.tokens, kept, runs_as, by_prompt)
+    return [mean_interval(value - nothing, relative_to=full - nothing) for value in values]
 
 
-def show_kept(circuits: dict[str, list], sizes: list[int], title: str) -> None:
+def show_kept(circuits: dict[str, list[Tensor]], sizes: list[int], title: str) -> None:
     """What circuits of some sizes keep, for each way of choosing; and how many edges are enough."""
-    shares = {way: list(map(share_kept, of_sizes)) for way, of_sizes in circuits.items()}
+    shares = {way: shares_kept(of_sizes) for way, of_sizes in circuits.items()}
     curves = {way: stack_intervals(of_sizes) for way, of_sizes in shares.items()}
     look = {"x": "edges kept, not to scale", "y": "share of the task kept", "connect": True}
     intervals(curves, title=title, labels=list(map(str, sizes)), reference=1.0, **look)
@@ -395,12 +396,9 @@ def show_kept(circuits: dict[str, list], sizes: list[int], title: str) -> None:
 # %%
 not_measured = possible_edges(model)
 not_measured[rows] = False
-ways = {
-    "exact": exact_edges,
-    "gradient": guessed_edges,
-    "gradients on the way": strongest_edges(model, on_the_way[rows], 1000, among=into),
-}
-sizes = [10, 30, 100, 300, 1000]
+ways = {"exact": exact_edges, "gradient": guessed_edges}
+ways["gradients on the way"] = strongest_edges(model, on_the_way[rows], 1000, among=into)
+sizes = [30, 100, 300, 1000]
 circuits = {
     way: [edge_mask(model, edges[:size]) | not_measured for size in sizes]
     for way, edges in ways.items()
@@ -416,7 +414,7 @@ show_kept(circuits, sizes, title)
 from helpers.edges.graph import heads_on, on_a_path
 
 scores = {"gradient": guessed, "gradients on the way": on_the_way}
-sizes = [30, 100, 300, 1000, 3000]
+sizes = [100, 300, 1000, 3000]
 found = {
     way: [on_a_path(model, strongest_edges(model, values, size)) for size in sizes]
     for way, values in scores.items()
@@ -431,10 +429,13 @@ show_table(counts.rename_axis("of so many, on a path"))
 # stands in the place of the edges that were cut, the corrupted prompt or an average over prompts?
 
 # %%
-circuit = edge_mask(model, found["gradients on the way"][3])
-say(findings.complete(share_kept(possible_edges(model) & ~circuit).plain()))
-resampled, averaged = (share_kept(circuit, reference).plain() for reference in said)
-say(findings.by_ablation(resampled, averaged))
+circuit = edge_mask(model, found["gradients on the way"][2])
+left, resampled = (
+    share.plain() for share in shares_kept([possible_edges(model) & ~circuit, circuit])
+)
+[averaged] = shares_kept([circuit], "average")
+say(findings.complete(left))
+say(findings.by_ablation(resampled, averaged.plain()))
 
 # %% [markdown]
 # The exact edges, drawn: the strongest ones that join what was measured. A column is a head's number, a row its layer.

@@ -754,7 +754,7 @@ from helpers.cluster import Workers, missing_ray
 
 
 def effects_of_heads(on=None) -> Float[Tensor, "layer head"]:
-    """The logit difference of the eight corrupted prompts, with one head's output from the clean."""
+    """The logit difference of the eight corrupted prompts, with one head from the clean."""
     metric = LogitDiff(eight.answer_tokens)
     return patch_sweep(model, eight.corrupted_tokens, eight.tokens, "z", metric, on=on)
 

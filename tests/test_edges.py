@@ -337,10 +337,33 @@ def test_mean_of_prompts_stands_beside_each():
     )
 
 
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_several_circuits_at_once_and_what_prompts_have_in_common(name):
+    """Prompts that begin alike are run from where they differ; the sums are those of the whole run."""
+    model, metric = MODELS[name](), LogitDiff(ANSWERS, per_prompt=True)
+    generator = torch.Generator().manual_seed(0)
+    circuits = torch.rand(3, *possible_edges(model).shape, generator=generator) < 0.5
+    late = SOURCE.clone()
+    late[:, :4] = BASE[:, :4]
+    late[:, 4] += 1
+    reference = writes(model, BASE)
+    whole = reference._replace(parts=reference.parts + 1e-4)  # by more than rounding: nothing in common
+    together = with_only_edges(model, late, circuits, reference, metric)
+    assert together.shape == (3, 2)
+    for circuit, found in zip(circuits, together, strict=True):
+        torch.testing.assert_close(
+            with_only_edges(model, late, circuit, whole, metric), found, atol=2e-2, rtol=0
+        )
+        torch.testing.assert_close(
+            with_only_edges(model, late, circuit, reference, metric), found, **CLOSE
+        )
+
+
 def test_wrong_shapes_are_named():
     model = tiny_gpt2()
     reference = writes(model, BASE)
-    with pytest.raises(ValueError, match=r"shape \(40, 16\) .* got \(3, 16\) and 2"):
+    with pytest.raises(ValueError, match=r"shape \(40, 16\), or several.* got \(3, 16\) and 2"):
         with_only_edges(model, SOURCE, possible_edges(model)[:3], reference, METRIC)
     three = torch.cat([SOURCE, SOURCE[:1]])
     with pytest.raises(ValueError, match="a reference of one prompt or of 3"):

@@ -19,6 +19,7 @@ from helpers.plotting import (
     scatter,
     waterfall,
 )
+from helpers.plotting.look import PLOT_WIDTH
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +208,13 @@ def test_scatter():
         scatter([0, 1], [0], names=["a", "b"], title="t", x="x", y="y")
 
 
+def test_a_long_name_beside_an_edge_of_the_plot_goes_inwards():
+    names = ["a long name, left", "a long name, middle", "a long name, right", "short"]
+    xs, ys = [0, 5, 10, 10], [0, 1, 2, 5]
+    fig = scatter(xs, ys, names=names, title="t", x="x", y="y", annotate=4)
+    assert fig.data[0].textposition == ("top right", "top center", "top left", "top center")
+
+
 def test_intervals():
     series = {
         "one": ([1.0, 2.0], [0.5, 2.0], [1.25, 4.0]),
@@ -272,6 +280,17 @@ def test_a_circuit_is_turned_so_that_arrows_miss_nodes():
         trace = circuit_graph(nodes, edges, **options).data[0]
         x = dict(zip(trace.text, trace.x, strict=True))
         assert (x["low"] < x["high"]) == low_is_left
+
+
+def test_no_node_of_a_circuit_is_cut_off():
+    """Of several in a column some stand far out, and more so in a narrow column."""
+    nodes = {f"L{layer}H{column}": (column, layer) for column in range(8) for layer in (0, 17, 26, 29)}
+    labels = [f"H{column}" for column in range(8)]
+    fig = circuit_graph(nodes, [], title="t", x="head", y="layer", x_labels=labels)
+    low, high = fig.layout.xaxis.range
+    pixels = PLOT_WIDTH / (high - low)
+    assert (high - max(fig.data[0].x)) * pixels >= 25
+    assert (min(fig.data[0].x) - low) * pixels >= 25
 
 
 def test_attention_patterns_show_a_live_view_and_a_picture(monkeypatch):

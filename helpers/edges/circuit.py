@@ -18,12 +18,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.answers import AnswerMetric, metric_of, metric_rows
 from helpers.edges.graph import possible_edges, side_by_side
-from helpers.edges.writes import Writes, check_heads_apart, written_by_heads
+from helpers.edges.writes import Writes, check_heads_apart, stream_before, written_by_heads
 from helpers.models import n_key_value_heads
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.progress import progress_bar
 from helpers.replay import (
+    BaseRun,
     Hook,
+    PrefixCache,
     as_refusal,
     check_model,
     check_replay,
@@ -38,13 +40,13 @@ from helpers.replay import (
 def with_only_edges(
     model: TransformerBridge,
     tokens: Int[Tensor, "batch position"],
-    kept: Bool[Tensor, "reader writer"],
+    kept: Bool[Tensor, "*circuit reader writer"],
     reference: Writes,
     metric: AnswerMetric,
     *,
     batch: int = 10,
     progress: bool | None = False,
-) -> Float[Tensor, " batch"]:
+) -> Float[Tensor, "*circuit batch"]:
     """Each prompt's metric when only some edges carry what this prompt says.
 
     Every reader gets its own residual stream: what its kept edges carry in this run, and for the rest of
@@ -53,7 +55,8 @@ def with_only_edges(
 
     Args:
         tokens: prompts of one length, unpadded.
-        kept: of :func:`helpers.edges.graph.edge_mask`; pairs that can have no edge do not count.
+        kept: of :func:`helpers.edges.graph.edge_mask`; pairs that can have no edge do not count. Several
+            circuits, stacked, save the checks of each.
         reference: of as many prompts, or of one, which stands beside each (:meth:`Writes.mean`).
         metric: answers, as ``task.metric()``; the result is by prompt in any case.
         batch: how many prompts run at once.
@@ -77,23 +80,31 @@ def with_only_edges(
     check_model(model)
     every = possible_edges(model)
     rows = reference.parts.shape[1]
-    if kept.shape != every.shape or rows not in (1, len(tokens)):
+    if kept.shape[-2:] != every.shape or kept.ndim not in (2, 3) or rows not in (1, len(tokens)):
         raise ValueError(
-            f"Expected a table of edges of shape {tuple(every.shape)} and a reference of one prompt or "
-            f"of {len(tokens)}; got {tuple(kept.shape)} and {rows}."
+            f"Expected a table of edges of shape {tuple(every.shape)}, or several, and a reference of "
+            f"one prompt or of {len(tokens)}; got {tuple(kept.shape)} and {rows}."
         )
+    tokens = tokens.to(model.cfg.device)
     _check_whole(model, tokens[:2], _rows(reference, slice(2)))
-    mask = (kept & every.to(kept.device)).to(model.cfg.device, reference.parts.dtype)
+    masks = (kept & every.to(kept.device)).to(model.cfg.device, reference.parts.dtype)
+    masks = masks.reshape(-1, *every.shape)
     found = []
     chunks = torch.arange(len(tokens)).split(batch)
-    with progress_bar("runs with some edges", len(chunks), progress) as bar:
+    with progress_bar("runs with some edges", len(chunks) * len(masks), progress) as bar:
         for chunk in chunks:
             some = reference if rows == 1 else _rows(reference, chunk)
-            of_rows = metric_rows(metric, chunk)
-            final = _run(model, tokens[chunk], mask, some)
-            found.append(measure(model, metric_of(of_rows), final[None])[0])
-            bar.update()
-    return torch.cat(found)
+            base = run_base(model, tokens[chunk])
+            of_rows = metric_of(metric_rows(metric, chunk))
+            first = _first_difference(model, base, some)
+            values = []
+            for mask in masks:
+                final = _run(model, base, mask, some, first)
+                values.append(measure(model, of_rows, final[None])[0])
+                bar.update()
+            found.append(torch.stack(values))
+    result = torch.cat(found, dim=-1)
+    return result if kept.ndim == 3 else result[0]
 
 
 def _rows(reference: Writes, rows: slice | Tensor) -> Writes:
@@ -107,7 +118,7 @@ def _check_whole(model: TransformerBridge, tokens: Tensor, reference: Writes) ->
     check_heads_apart(model, tokens)
     every = possible_edges(model).to(model.cfg.device, reference.parts.dtype)
     with as_refusal(f"{model.cfg.model_name} cannot be given its parts' inputs one by one"):
-        whole = _run(model, tokens, every, reference)
+        whole = _run(model, base, every, reference, _first_difference(model, base, reference))
     off = (whole - in_float(base.final)).norm()
     if not off <= rounding_of(precision_of(model)) ** 0.5 * base.final.norm():
         raise NotImplementedError(
@@ -119,16 +130,31 @@ def _check_whole(model: TransformerBridge, tokens: Tensor, reference: Writes) ->
 
 def _run(
     model: TransformerBridge,
-    tokens: Int[Tensor, "batch position"],
+    base: BaseRun,
     mask: Float[Tensor, "reader writer"],
     reference: Writes,
+    first: int,
 ) -> Float[Tensor, "batch d_model"]:
-    """The stream that is unembedded, if each reader hears some writers' change from the reference."""
-    embedded = model(tokens.to(model.cfg.device), stop_at_layer=0)
-    run = _EdgeRun(model, mask, reference, in_float(embedded))
+    """The stream that is unembedded, if each reader hears some writers' change from the reference.
+
+    Where the reference's prompts begin as these do, nothing changes, and keys and values are known.
+    """
+    later = Writes(reference.parts[:, :, first:], reference.biases)
+    run = _EdgeRun(model, mask, later, in_float(base.resid_pre[0][:, first:]))
     # One prompt in, as in helpers.replay: masks and position embeddings broadcast to what it grows to.
-    forward(model, tokens[:1], run.hooks())
+    forward(model, base.tokens[:1, first:], run.hooks(), PrefixCache(base.cache, first))
     return run.heard(len(mask) - 1, 1)[0][:, -1]
+
+
+def _first_difference(model: TransformerBridge, base: BaseRun, reference: Writes) -> int:
+    """How many positions at the beginning are the same in the reference, in all layers."""
+    same = torch.ones(base.tokens.shape[1], dtype=torch.bool, device=base.tokens.device)
+    eps = rounding_of(precision_of(model))
+    for layer, own in base.resid_pre.items():
+        off = (stream_before(model, reference, layer) - in_float(own)).norm(dim=-1)
+        same &= (off <= 8 * eps * own.norm(dim=-1)).all(0)
+    last = base.tokens.shape[1] - 1  # is run in any case: it is what is read
+    return min(int(same.long().cumprod(0).sum()), last)
 
 
 class _EdgeRun:

@@ -14,6 +14,8 @@ from helpers.plotting.look import PLOT_WIDTH, SERIES_COLOURS, VEIL, finish
 
 Place = tuple[float, float]
 
+NODE_ROOM = 26  # pixels from the middle of a node that must not be cut off
+
 
 def circuit_graph(
     nodes: Mapping[str, tuple[int, int]],
@@ -101,11 +103,13 @@ def circuit_graph(
         textfont={"size": 11},
     )
     columns = sorted({column for column, _ in nodes.values()})
+    across = [place[0] for place in places.values()]
+    room = NODE_ROOM * (len(columns) + 0.2) / PLOT_WIDTH
     fig.update_xaxes(
         title_text=as_written(x),
         tickvals=list(range(len(columns))),
         ticktext=[as_written(x_labels[column]) for column in columns],
-        range=[-0.6, len(columns) - 0.4],
+        range=[min(-0.6, min(across) - room), max(len(columns) - 0.4, max(across) + room)],
     )
     row_texts = [as_written(y_labels[row]) for row in rows]
     fig.update_yaxes(title_text=as_written(y), tickvals=rows, ticktext=row_texts)

@@ -150,7 +150,7 @@ def scatter(
         y=ys,
         mode="markers+text",
         text=[name if index in far else "" for index, name in enumerate(written)],
-        textposition=_label_sides(xs, ys, far),
+        textposition=_label_sides(xs, ys, far, written),
         customdata=written,
         hovertemplate=f"%{{customdata}}<br>{x}: %{{x:.4f}}<br>{y}: %{{y:.4f}}<extra></extra>",
         marker={"size": 8, "color": SERIES_COLOURS[0], "opacity": 0.7},
@@ -161,8 +161,11 @@ def scatter(
     return finish(fig, title, height)
 
 
-def _label_sides(xs: np.ndarray, ys: np.ndarray, labelled: set[int]) -> list[str]:
-    """Above each point, but below where a labelled neighbour's name would be in the way."""
+def _label_sides(xs: np.ndarray, ys: np.ndarray, labelled: set[int], names: Sequence[str]) -> list[str]:
+    """Above each point, but below where a labelled neighbour's name would be in the way.
+
+    A long name beside an edge of the plot goes inwards.
+    """
     sides = ["top center"] * len(xs)
     right, up = xs / (np.ptp(xs) or 1), ys / (np.ptp(ys) or 1)
     placed: list[int] = []
@@ -176,6 +179,11 @@ def _label_sides(xs: np.ndarray, ys: np.ndarray, labelled: set[int]) -> list[str
         if closest is not None and sides[closest] == "top center":
             sides[index] = "bottom center"
         placed.append(index)
+    for index in (index for index in labelled if len(names[index]) > 9):
+        if xs[index] > xs.max() - 0.15 * np.ptp(xs):
+            sides[index] = sides[index].replace("center", "left")
+        elif xs[index] < xs.min() + 0.15 * np.ptp(xs):
+            sides[index] = sides[index].replace("center", "right")
     return sides
 
 
