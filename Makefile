@@ -25,7 +25,7 @@ PYTEST = $(TEST_ENV) $(BIN)/python -m pytest
 WORKERS ?= auto
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What starts processes by the dozen, kills them, and waits for others to notice, has the machine to itself.
-ALONE := tests/test_cluster.py tests/test_cluster_faults.py
+ALONE := $(wildcard tests/test_cluster.py tests/test_cluster_faults.py)
 WITH_RAY = $(BIN)/python -c 'import ray' 2>/dev/null || { echo "Ray is not installed (make setup EXTRAS=dev,cluster): its tests are skipped."; exit 0; };
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
@@ -65,7 +65,7 @@ demo: $(READY)  ## execute the IOI demo (or DEMO=name) and write a page to read 
 
 test: embedded $(DEV)  ## unit, notebook and browser tests: 10 minutes (DEMO=name: one notebook, and what it imports)
 	$(PYTEST) $(SIDE_BY_SIDE) $(ALONE:%=--ignore=%) --nbval $(NOTEBOOKS) $(if $(DEMO),$$($(BIN)/python -m tests.selection $(SOURCES)),tests)
-	$(if $(DEMO),,@$(WITH_RAY) $(PYTEST) $(ALONE))
+	$(if $(DEMO),,$(if $(ALONE),@$(WITH_RAY) $(PYTEST) $(ALONE)))
 
 quick: lint  ## format, lint, types, and unit tests without model, browser, notebook or other program: a minute
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not (smollm2 or browser or gpt2_shape or cuda or slow)" tests
