@@ -26,7 +26,7 @@ WORKERS ?= auto
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What starts processes by the dozen, kills them, and waits for others to notice, has the machine to itself.
 ALONE := $(wildcard tests/test_cluster.py tests/test_cluster_faults.py)
-WITH_RAY = $(BIN)/python -c 'import ray' 2>/dev/null || { echo "Ray is not installed (make setup EXTRAS=dev,cluster): its tests are skipped."; exit 0; };
+WITH_RAY = $(BIN)/python -c 'import sys; from importlib.util import find_spec; sys.exit(find_spec("ray") is None)' || { echo "Ray is not installed (make setup EXTRAS=dev,cluster): its tests are skipped."; exit 0; };
 TEST_ENV := TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 WANDB_MODE=disabled PLOTLY_RENDERER=plotly_mimetype
 
 .DEFAULT_GOAL := help

@@ -326,13 +326,13 @@ guessed = restored(edge_attribution(model, *runs, metric))
 on_the_way = restored(edge_attribution(model, *runs, metric, steps=4))
 say(
     f"{int(possible_edges(model).sum()):,} edges, from {len(writers(model))} senders to "
-    f"{len(readers(model))} inputs, estimated in three passes."
+    f"{len(readers(model))} inputs, estimated from one run's gradients."
 )
 
 # %% [markdown]
-# Exactly, an edge costs a run from its receiver upwards. All of them would take an hour or more here (on a GPU, minutes:
-# `edge_sweep(model, *runs, readers(model), metric)`). So we measure those *into the inputs that matter*: the ones that
-# restore most when the whole input is patched, and the logits.
+# Exactly, an edge costs a run from its receiver upwards, on every prompt. For all of them
+# (`edge_sweep(model, *runs, readers(model), metric)`) take patience or a GPU. Here we measure those *into the inputs that
+# matter*: the ones that restore most when the whole input is patched, and the logits.
 
 # %%
 from helpers.edges.exact import edge_sweep
@@ -354,8 +354,8 @@ say(findings.edges_agree(rank=agree.rank, kept=agree.kept, of=50))
 # ## 9. A circuit, found by itself
 #
 # Keep the strongest edges and cut the others: along a cut edge, a sender says what it says on the corrupted prompt. Is that
-# enough for the task? Zero is a model that hears nothing of the clean prompt, one is the whole model, and the prompts are
-# those that took no part in choosing.
+# enough for the task? Zero is the model with every edge cut, one is the whole model, and the prompts are those that took
+# no part in choosing.
 #
 # First among the edges into the inputs that were measured, the logits included; all other edges stay. Here exact scores
 # and estimates choose from the same edges.
@@ -364,32 +364,23 @@ say(findings.edges_agree(rank=agree.rank, kept=agree.kept, of=50))
 # of the task; and if the estimates were as good as the exact scores, the curves would lie on each other.
 
 # %%
-from helpers.edges.circuit import with_only_edges
+from helpers.edges.circuit import faithfulness
 from helpers.edges.graph import edge_mask
 from helpers.edges.writes import writes
-from helpers.intervals import mean_interval, stack_intervals
 
 said = {"corrupted": writes(model, held_out.corrupted_tokens)}
 said["average"] = said["corrupted"].mean()
 by_prompt = held_out.metric(per_prompt=True)
-full = by_prompt(model(held_out.tokens)[:, -1])
-nothing = by_prompt(model(held_out.corrupted_tokens)[:, -1])
-
-
-def shares_kept(circuits: list[Tensor], reference: str = "corrupted") -> list:
-    """Of the held-out prompts' difference between clean and corrupted, what circuits keep."""
-    kept, runs_as = torch.stack(circuits), said[reference]
-    values = with_only_edges(model, held_out.tokens, kept, runs_as, by_prompt)
-    return [mean_interval(value - nothing, relative_to=full - nothing) for value in values]
 
 
 def show_kept(circuits: dict[str, list[Tensor]], sizes: list[int], title: str) -> None:
     """What circuits of some sizes keep, for each way of choosing; and how many edges are enough."""
-    shares = {way: shares_kept(of_sizes) for way, of_sizes in circuits.items()}
-    curves = {way: stack_intervals(of_sizes) for way, of_sizes in shares.items()}
+    kept = torch.stack([torch.stack(of_sizes) for of_sizes in circuits.values()])
+    shares = faithfulness(model, held_out.tokens, kept, said["corrupted"], by_prompt)
+    curves = {way: shares.at(i) for i, way in enumerate(circuits)}
     look = {"x": "edges kept, not to scale", "y": "share of the task kept", "connect": True}
     intervals(curves, title=title, labels=list(map(str, sizes)), reference=1.0, **look)
-    plain = {way: [share.plain() for share in of_sizes] for way, of_sizes in shares.items()}
+    plain = {way: [curve.at(i).plain() for i in range(len(sizes))] for way, curve in curves.items()}
     say(findings.smallest(plain, sizes))
 
 
@@ -426,16 +417,16 @@ show_table(counts.rename_axis("of so many, on a path"))
 
 # %% [markdown]
 # Is the circuit of a thousand edges *complete*: is anything left of the task without it? And does it depend on what
-# stands in the place of the edges that were cut, the corrupted prompt or an average over prompts?
+# stands in the place of the edges that were cut, the corrupted prompt or an average over prompts? (Each has its own
+# zero: without any edge a model on corrupted prompts prefers the other name, one on averages is undecided.)
 
 # %%
 circuit = edge_mask(model, found["gradients on the way"][2])
-left, resampled = (
-    share.plain() for share in shares_kept([possible_edges(model) & ~circuit, circuit])
-)
-[averaged] = shares_kept([circuit], "average")
-say(findings.complete(left))
-say(findings.by_ablation(resampled, averaged.plain()))
+both = torch.stack([possible_edges(model) & ~circuit, circuit])
+shares = faithfulness(model, held_out.tokens, both, said["corrupted"], by_prompt)
+averaged = faithfulness(model, held_out.tokens, circuit, said["average"], by_prompt)
+say(findings.complete(shares.at(0).plain()))
+say(findings.by_ablation(shares.at(1).plain(), averaged.plain()))
 
 # %% [markdown]
 # The exact edges, drawn: the strongest ones that join what was measured. A column is a head's number, a row its layer.

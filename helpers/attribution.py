@@ -34,6 +34,7 @@ from helpers.replay import (
     check_tokens,
     checked_base,
     chosen,
+    first_difference,
     forward,
     hook_names_of,
     keep,
@@ -96,7 +97,7 @@ def attribution_sweep(
         raise ValueError(f"steps must be at least 1; got {steps}.")
     layers = chosen("layers", layers, model.cfg.n_layers)
     names = hook_names_of(model, site, layers)
-    first = int((base_tokens != source_tokens).any(0).nonzero()[0])
+    first = first_difference(base_tokens, source_tokens)
     with torch.no_grad():
         base = checked_base(model, base_tokens, site, max(layers), first)
         unpatched = unpatched_metric(model, metric, base)
@@ -234,7 +235,8 @@ def agreement(exact: Float[Tensor, "..."], estimated: Float[Tensor, "..."], top:
         top: how many of the largest are compared.
 
     Raises:
-        ValueError: for shapes that differ, fewer effects than ``top``, or values that are not finite.
+        ValueError: for shapes that differ, fewer effects than ``top``, values that are not finite, or
+            effects or estimates that are all the same, which have no order.
 
     Example:
         >>> found = agreement(torch.tensor([3.0, 1.0, -2.0]), torch.tensor([2.0, 4.0, -1.0]), top=1)
@@ -249,6 +251,10 @@ def agreement(exact: Float[Tensor, "..."], estimated: Float[Tensor, "..."], top:
     truth, guess = (in_float(values.detach()).flatten().cpu() for values in (exact, estimated))
     if not (truth.isfinite().all() and guess.isfinite().all()):
         raise ValueError("Effects hold NaN or infinity; give finite values only.")
+    if (truth == truth[0]).all() or (guess == guess[0]).all():
+        raise ValueError(
+            f"All effects are {truth[0]:g}, or all estimates {guess[0]:g}: there is no order in them."
+        )
     largest = [{int(i) for i in values.abs().topk(top).indices} for values in (truth, guess)]
     error = (guess - truth).abs().mean() / truth.abs().mean()
     return Agreement(

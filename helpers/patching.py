@@ -40,6 +40,7 @@ from helpers.replay import (
     check_tokens,
     checked_base,
     chosen,
+    first_difference,
     forward,
     hook_names_of,
     keep,
@@ -126,7 +127,7 @@ def patch_sweep(
         by_position = site in BLOCK_SITES
     groups = [[position] for position in positions] if by_position else [positions]
 
-    first = int((base_tokens != source_tokens).any(0).nonzero()[0])
+    first = first_difference(base_tokens, source_tokens)
     base = checked_base(model, base_tokens, site, max(layers), first)
     unpatched = unpatched_metric(model, metric, base)
 

@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.utilities import get_act_name
 
 from helpers.head_scores import Head, top_heads
 from helpers.precision import precision_of, rounding_of
@@ -36,6 +35,7 @@ from helpers.replay import (
     check_site,
     check_tokens,
     chosen,
+    first_difference,
     forward,
     hook_names_of,
     keep,
@@ -44,6 +44,7 @@ from helpers.replay import (
     receiver_inputs,
     run_base,
     run_receiver,
+    side_by_side,
     unpatched_metric,
 )
 from helpers.work import Pool, Run, Work, finished
@@ -148,7 +149,7 @@ def path_patch_sweep(
     check_model(model)
     check_tokens(base_tokens, source_tokens)
     layer, head = _check_receiver(model, receiver, through)
-    first = int((base_tokens != source_tokens).any(0).nonzero()[0])
+    first = first_difference(base_tokens, source_tokens)
     paths = _Paths(base_tokens, source_tokens, (layer, head), through, metric, first)
     beside_attention: Activations = {}
     base, base_z, base_inputs = paths.run_base(
@@ -247,11 +248,7 @@ def _beside_attention(model: TransformerBridge, layers: Iterable[int]) -> set[st
 
     The residual stream between the two; or, where they run side by side, the MLP's output.
     """
-    return hook_names_of(model, "mlp_out" if _side_by_side(model) else "resid_mid", layers)
-
-
-def _side_by_side(model: TransformerBridge) -> bool:
-    return get_act_name("resid_mid", 0) not in model.hook_dict
+    return hook_names_of(model, "mlp_out" if side_by_side(model) else "resid_mid", layers)
 
 
 def _check_writes(
@@ -261,7 +258,7 @@ def _check_writes(
     eps = rounding_of(precision_of(model))
     for layer, kept in beside_attention.items():
         before, attn = base.resid_pre[layer], model.blocks[layer].attn
-        after = base.resid_pre[layer + 1] - kept if _side_by_side(model) else kept.view_as(before)
+        after = base.resid_pre[layer + 1] - kept if side_by_side(model) else kept.view_as(before)
         write = after - before
         heads = torch.einsum("bphd,hdm->bpm", base_z[layer], attn.W_O)
         off = heads - write if attn.b_O is None else heads + attn.b_O - write

@@ -325,6 +325,16 @@ def check_model(model: TransformerBridge) -> None:
         )
 
 
+def first_difference(base: Int[Tensor, "batch position"], source: Int[Tensor, "batch position"]) -> int:
+    """The first position at which any prompt differs; :func:`check_tokens` has seen that one does."""
+    return int((base != source.to(base.device)).any(0).nonzero()[0])
+
+
+def side_by_side(model: TransformerBridge) -> bool:
+    """Whether attention and MLP of a layer read the same stream, so that neither hears the other."""
+    return get_act_name("resid_mid", 0) not in model.hook_dict
+
+
 def check_tokens(base: Tensor, source: Tensor) -> None:
     if base.ndim != 2 or base.shape != source.shape:
         shapes = f"{tuple(base.shape)} and {tuple(source.shape)}"

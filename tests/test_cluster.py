@@ -15,6 +15,7 @@ from helpers import circuit
 from helpers.atlas.build import GROUPS, Settings, build_atlas
 from helpers.cluster import ClusterError, Workers, WorkersLostError, pool
 from helpers.cluster.start import ray_running
+from helpers.cluster.worker import Described, versions
 from helpers.embedded import ModelUnavailableError
 from helpers.identity import weights_identity
 from helpers.models import load_model
@@ -149,6 +150,15 @@ def test_another_model_is_refused(workers, tmp_path):
     other = load_model(save_tiny(tmp_path / "tiny", seed=1), device="cpu")
     with pytest.raises(ClusterError, match="has other weights"):
         sweep(other, prompts()[2], workers)
+
+
+def test_a_worker_that_joins_with_other_weights_is_refused(folder, workers, monkeypatch):
+    """As on a node with other files under that name, where one is hired in place of a dead one."""
+    late = Described("another-node", 1, "other weights", versions(), 0.0)
+    monkeypatch.setattr(workers, "_outcome", lambda ref: late)
+    monkeypatch.setitem(workers._starting, "late", pool._Member(None))
+    with pytest.raises(ClusterError, match="worker on another-node has other weights"):
+        workers._welcome("late")
 
 
 def test_more_gpus_than_there_are(folder, local_ray):

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformer_lens.tools.analysis import attribution_patch
+from transformer_lens.tools.analysis import (
+    EdgeAttributionConfig,
+    FaithfulnessConfig,
+    Node,
+    attribution_patch,
+)
+from transformer_lens.tools.analysis import faithfulness as faithfulness_of_transformer_lens
 
-from helpers.edges.circuit import with_only_edges
+from helpers.attribution import attribution_sweep
+from helpers.edges.circuit import faithfulness, with_only_edges
 from helpers.edges.estimated import edge_attribution
 from helpers.edges.exact import edge_sweep
 from helpers.edges.graph import (
@@ -206,8 +213,6 @@ def test_estimates_are_the_slopes_of_exact_edges(name, monkeypatch):
 def test_agrees_with_transformer_lens():
     """Which gives edges at each position, for one pair of prompts, where no key is shared."""
     model, metric = tiny_gpt2(), LogitDiff(ANSWERS[:1])
-    from transformer_lens.tools.analysis import EdgeAttributionConfig
-
     theirs = attribution_patch(
         model,
         SOURCE[:1],
@@ -233,8 +238,6 @@ def test_agrees_with_transformer_lens():
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_all_edges_out_of_a_writer_are_its_patch_estimated(name):
     """Chain rule: what a head's output does is what all readers of it do."""
-    from helpers.attribution import attribution_sweep
-
     model = MODELS[name]()
     unpatched = METRIC(model(BASE)[:, -1])
     edges = (edge_attribution(model, BASE, SOURCE, METRIC, steps=3) - unpatched).sum(0)
@@ -288,8 +291,6 @@ def test_all_but_one_edge_is_path_patching_into_the_other_run(name):
 
 @torch.no_grad()
 def test_faithfulness_agrees_with_transformer_lens():
-    from transformer_lens.tools.analysis import FaithfulnessConfig, Node, faithfulness
-
     model, metric = tiny_gpt2(), LogitDiff(ANSWERS[:1], per_prompt=True)
     base, source = BASE[:1], SOURCE[:1]
     estimated = edge_attribution(model, base, source, metric)[..., 0]
@@ -311,7 +312,7 @@ def test_faithfulness_agrees_with_transformer_lens():
         return said, Node(kinds[reader.through], position, layer, reader.head)
 
     circuit = [theirs(edge, position) for edge in edges for position in range(source.shape[1])]
-    result = faithfulness(
+    result = faithfulness_of_transformer_lens(
         model,
         source,
         base,
@@ -360,6 +361,29 @@ def test_several_circuits_at_once_and_what_prompts_have_in_common(name):
         )
 
 
+@torch.no_grad()
+def test_each_reference_has_its_own_zero():
+    """A share is 0 without an edge and 1 with all, of corrupted prompts and of their average alike."""
+    model, every = tiny_gpt2(), possible_edges(tiny_gpt2())
+    half = every.clone()
+    half[:, 4:9] = False
+    circuits = torch.stack([torch.zeros_like(every), half, every, every & ~half]).unflatten(0, (2, 2))
+    per_prompt = LogitDiff(ANSWERS, per_prompt=True)
+    reference = writes(model, BASE)
+    for said in (reference, reference.mean()):
+        share = faithfulness(model, SOURCE, circuits, said, METRIC)
+        assert share.value.shape == (2, 2)
+        torch.testing.assert_close(share.value[0, 0], torch.tensor(0.0), **CLOSE)
+        torch.testing.assert_close(share.value[1, 0], torch.tensor(1.0), **CLOSE)
+        values = with_only_edges(model, SOURCE, circuits, said, per_prompt).mean(-1)
+        by_hand = (values[0, 1] - values[0, 0]) / (values[1, 0] - values[0, 0])
+        torch.testing.assert_close(share.value[0, 1], by_hand, **CLOSE)
+        one = faithfulness(model, SOURCE, half, said, METRIC)
+        torch.testing.assert_close(one.value, share.value[0, 1], **CLOSE)
+    with pytest.raises(ValueError, match="shape"):
+        faithfulness(model, SOURCE, every[:3], reference, METRIC)
+
+
 def test_wrong_shapes_are_named():
     model = tiny_gpt2()
     reference = writes(model, BASE)
@@ -371,8 +395,19 @@ def test_wrong_shapes_are_named():
 
 
 def test_a_model_whose_queries_are_made_otherwise_is_refused(monkeypatch):
+    """As where they are scaled or normalised on the way from weights to hook."""
     model = tiny_llama()
-    attn = model.blocks[1].attn
-    monkeypatch.setattr(type(attn), "W_Q", property(lambda attn: 2 * attn.q.weight), raising=False)
-    with pytest.raises((NotImplementedError, RuntimeError)):
-        with_only_edges(model, SOURCE, possible_edges(model), writes(model, BASE), METRIC)
+    reference, kind = writes(model, BASE), type(model.blocks[1].attn)
+    weights = kind.W_Q.fget
+    monkeypatch.setattr(kind, "W_Q", property(lambda attn: 2 * weights(attn)))
+    with pytest.raises(NotImplementedError, match="is not itself"):
+        with_only_edges(model, SOURCE, possible_edges(model), reference, METRIC)
+
+
+def test_transformer_lens_refuses_edges_where_keys_are_shared():
+    """Which the demo says; if it no longer does, it is another oracle."""
+    config = EdgeAttributionConfig(granularity="edge")
+    with pytest.raises((ValueError, NotImplementedError)):
+        attribution_patch(
+            tiny_llama(), SOURCE[:1], BASE[:1], lambda logits: logits[0, -1, 4], config=config
+        )

@@ -444,13 +444,20 @@ NO_NUMBERS = {
     ),
     **dict.fromkeys(
         (
-            *("edges.graph.writers", "edges.graph.readers", "edges.graph.side_by_side"),
+            *(
+                "edges.graph.writers",
+                "edges.graph.readers",
+                "replay.side_by_side",
+                "replay.first_difference",
+            ),
             *("edges.graph.heard_by", "edges.graph.possible_edges", "edges.graph.edge_mask"),
             *("edges.graph.on_a_path", "edges.graph.strongest_readers", "edges.drawing.edge_drawing"),
         ),
         "names and places",
     ),
     "attribution.begin_from": "a hook",
+    "edges.writes.before_mlp": "the model's own norm, in its precision",
+    "edges.circuit.faithfulness": "shares of what edges.circuit.with_only_edges gives, which is tried",
     "work.finished": "hands on what tasks compute",
     "atlas.scores.how_many": "takes truths",
     "intervals.share_interval": "takes truths",

@@ -141,6 +141,7 @@ class Workers:
         self._busy: dict[Any, tuple[_Member, str, int]] = {}
         self._failed: list[Failure] = []
         self._deaths = 0  # since the last task that was finished
+        self._identity: str | None = None  # of the model whose work is under way
         self.times = Times()
         self.lost: list[str] = []
 
@@ -178,7 +179,7 @@ class Workers:
         """
         if self._ray is None:
             raise ClusterError("These workers are not running: use them inside `with Workers(…) as …:`.")
-        identity = self._checked_identity(model)
+        self._identity = identity = self._checked_identity(model)
         key = work_key(identity, work) if work.kept else ""
         found = self._kept.found(key, len(work.tasks)) if work.kept else {}
         yield from sorted(found.items())
@@ -309,6 +310,7 @@ class Workers:
         outcome = self._outcome(ref)
         if isinstance(outcome, Described):
             _check_versions(outcome)
+            self._check_weights(outcome)
             member.described = outcome
             self._idle.append(member)
         elif isinstance(outcome, Failure) and not outcome.memory:
@@ -316,6 +318,17 @@ class Workers:
             self._fire(member)
         else:
             self._replace(member, outcome)
+
+    def _check_weights(self, late: Described) -> None:
+        """Of a worker that joins the others: on its node there may be other files under that name."""
+        known = {member.described.identity for member in self._members() if member.described}
+        others = ({*known, self._identity} - {None}) - {late.identity}
+        if others:
+            raise ClusterError(
+                f"A worker on {late.node} has other weights under the name {self._spec.name} "
+                f"({short_identity(late.identity)}) than the rest ({short_identity(others.pop())}): its "
+                "results would be another model's. Put the same files on every node."
+            )
 
     def _replace(self, member: _Member, why: Failure | BaseException) -> None:
         """Another worker for one that died, unless nothing but dying goes on."""

@@ -17,8 +17,15 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.answers import AnswerMetric, metric_of, metric_rows
-from helpers.edges.graph import possible_edges, side_by_side
-from helpers.edges.writes import Writes, check_heads_apart, stream_before, written_by_heads
+from helpers.edges.graph import possible_edges
+from helpers.edges.writes import (
+    Writes,
+    before_mlp,
+    check_heads_apart,
+    stream_before,
+    written_by_heads,
+)
+from helpers.intervals import Interval, mean_interval
 from helpers.models import n_key_value_heads
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.progress import progress_bar
@@ -33,6 +40,7 @@ from helpers.replay import (
     hook_names_of,
     measure,
     run_base,
+    side_by_side,
 )
 
 
@@ -56,7 +64,7 @@ def with_only_edges(
     Args:
         tokens: prompts of one length, unpadded.
         kept: of :func:`helpers.edges.graph.edge_mask`; pairs that can have no edge do not count. Several
-            circuits, stacked, save the checks of each.
+            circuits, stacked along any axes in front, save the checks of each.
         reference: of as many prompts, or of one, which stands beside each (:meth:`Writes.mean`).
         metric: answers, as ``task.metric()``; the result is by prompt in any case.
         batch: how many prompts run at once.
@@ -80,7 +88,7 @@ def with_only_edges(
     check_model(model)
     every = possible_edges(model)
     rows = reference.parts.shape[1]
-    if kept.shape[-2:] != every.shape or kept.ndim not in (2, 3) or rows not in (1, len(tokens)):
+    if kept.shape[-2:] != every.shape or rows not in (1, len(tokens)):
         raise ValueError(
             f"Expected a table of edges of shape {tuple(every.shape)}, or several, and a reference of "
             f"one prompt or of {len(tokens)}; got {tuple(kept.shape)} and {rows}."
@@ -103,8 +111,52 @@ def with_only_edges(
                 values.append(measure(model, of_rows, final[None])[0])
                 bar.update()
             found.append(torch.stack(values))
-    result = torch.cat(found, dim=-1)
-    return result if kept.ndim == 3 else result[0]
+    return torch.cat(found, dim=-1).reshape(*kept.shape[:-2], len(tokens))
+
+
+def faithfulness(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch position"],
+    kept: Bool[Tensor, "*circuit reader writer"],
+    reference: Writes,
+    metric: AnswerMetric,
+    *,
+    batch: int = 10,
+    progress: bool | None = False,
+) -> Interval:
+    """How much of the task each circuit keeps: 0 is what no edge keeps, 1 what all edges do.
+
+    Both ends are measured with the same reference: on an average of streams a model without any edge is
+    undecided, on the corrupted prompts it prefers the other answer, and shares on one scale would not be
+    shares on the other. For completeness give the edges that are *not* in the circuit.
+
+    Args:
+        model, tokens, kept, reference, metric, batch, progress: as for :func:`with_only_edges`.
+
+    Returns:
+        The share for each circuit, means over prompts divided, with an interval over prompts
+        (:func:`helpers.intervals.mean_interval`).
+
+    Raises:
+        ValueError, NotImplementedError: as for :func:`with_only_edges`; ValueError for a single prompt.
+
+    Example:
+        >>> from helpers.edges.writes import writes
+        >>> reference = writes(model, prompts.corrupted_tokens)
+        >>> circuits = torch.stack([possible_edges(model), torch.zeros_like(possible_edges(model))])
+        >>> share = faithfulness(model, prompts.tokens, circuits, reference, prompts.metric())
+        >>> torch.allclose(share.value, torch.tensor([1.0, 0.0]), atol=1e-3)
+        True
+    """
+    every = possible_edges(model).to(kept.device)
+    circuits = kept.reshape(-1, *kept.shape[-2:])
+    ends = torch.stack([torch.zeros_like(every), every])
+    masks = torch.cat([ends, circuits]) if circuits.shape[1:] == every.shape else circuits
+    nothing, whole, *values = with_only_edges(
+        model, tokens, masks, reference, metric, batch=batch, progress=progress
+    )
+    shares = mean_interval(torch.stack(values) - nothing, relative_to=whole - nothing)
+    return Interval(*(part.reshape(kept.shape[:-2]) for part in shares))
 
 
 def _rows(reference: Writes, rows: slice | Tensor) -> Writes:
@@ -175,7 +227,7 @@ class _EdgeRun:
         self.changes = embedded.new_zeros(mask.shape[1], *embedded.shape)
         self.known = 0  # writers, so far
         self.stream = torch.zeros_like(reference.parts[0])  # the reference's, so far
-        self.before_mlp: Tensor | None = None
+        self.beside_heads: Tensor | None = None
         self.copies = model.cfg.n_heads // n_key_value_heads(model)
         self.inputs: dict[str, Tensor] = {}
         self.write(embedded[None])
@@ -206,7 +258,7 @@ class _EdgeRun:
         row = layer * (3 * n_heads + 1)
         self.inputs = self._head_inputs(layer, self.heard(row, 3 * n_heads))
         if side_by_side(self.model):  # before this layer's heads have written
-            self.before_mlp = self._mlp_stream(layer)
+            self.beside_heads = self._mlp_stream(layer)
         return resid.new_zeros(len(self.inputs["q"]), *resid.shape[1:])
 
     def _mlp_stream(self, layer: int) -> Float[Tensor, "batch position d_model"]:
@@ -242,10 +294,9 @@ class _EdgeRun:
         self.stream = self.stream + self.reference.biases[hook.layer()]
 
     def give_mlp(self, activation: Tensor, hook: Any) -> Tensor:
-        block = self.model.blocks[hook.layer()]
-        norm = block.ln2 if hasattr(block, "ln2") else block.ln1
-        stream = self._mlp_stream(hook.layer()) if self.before_mlp is None else self.before_mlp
-        return norm(stream)
+        layer = hook.layer()
+        stream = self._mlp_stream(layer) if self.beside_heads is None else self.beside_heads
+        return before_mlp(self.model, layer, stream)
 
     def take_mlp(self, activation: Tensor, hook: Any) -> Tensor:
         self.write(in_float(activation)[None])

@@ -24,7 +24,15 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
 from helpers.precision import in_float
-from helpers.replay import Metric, check_model, check_tokens, chosen, hook_names_of
+from helpers.replay import (
+    Metric,
+    check_model,
+    check_tokens,
+    checked_base,
+    chosen,
+    first_difference,
+    hook_names_of,
+)
 
 
 @torch.no_grad()
@@ -51,6 +59,7 @@ def path_through_mlps(
 
     Raises:
         ValueError: for heads, layers or inputs there are not, and as for ``path_patch_sweep``.
+        NotImplementedError: for a model that ``patch_sweep`` refuses at that input or at ``z``.
 
     Example:
         >>> runs = prompts.corrupted_tokens, prompts.tokens
@@ -67,6 +76,9 @@ def path_through_mlps(
             f"Expected a sender in an earlier layer and through 'q', 'k' or 'v'; got {sender} to "
             f"{receiver}, through {through!r}."
         )
+    first = first_difference(base_tokens, source_tokens)
+    for read in (through, "z"):
+        checked_base(model, base_tokens, read, receiver[0], first)
     base_z, source_z = (_heads_output(model, tokens) for tokens in (base_tokens, source_tokens))
     layer, head = receiver
     site = get_act_name(through, layer)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.attribution import begin_from, between_runs, keep_in_graph
-from helpers.edges.graph import heard_by, readers, side_by_side
+from helpers.edges.graph import heard_by, readers
 from helpers.edges.writes import check_heads_apart, writes
 from helpers.precision import in_float
 from helpers.progress import progress_bar
@@ -26,10 +26,12 @@ from helpers.replay import (
     check_model,
     check_replay,
     check_tokens,
+    first_difference,
     forward,
     hook_names_of,
     measure,
     run_base,
+    side_by_side,
     unpatched_metric,
 )
 
@@ -75,7 +77,7 @@ def edge_attribution(
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}.")
     base_tokens = base_tokens.to(model.cfg.device)
-    first = int((base_tokens != source_tokens.to(base_tokens)).any(0).nonzero()[0])
+    first = first_difference(base_tokens, source_tokens)
     with torch.no_grad():
         base = run_base(model, base_tokens)
         check_replay(model, base, first)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from helpers.edges.graph import Reader, heard_by
-from helpers.edges.writes import Writes, stream_before, writes
+from helpers.edges.writes import Writes, before_mlp, stream_before, writes
 from helpers.precision import in_float, precision_of, rounding_of
 from helpers.progress import progress_bar
 from helpers.replay import (
@@ -27,6 +27,7 @@ from helpers.replay import (
     check_replay,
     check_site,
     check_tokens,
+    first_difference,
     forward,
     hook_names_of,
     keep,
@@ -93,7 +94,7 @@ def edge_sweep(
     base_tokens = base_tokens.to(model.cfg.device)
     layers = range(model.cfg.n_layers)
     base = run_base(model, base_tokens, [keep(z, hook_names_of(model, "z", layers))])
-    first = int((base.tokens != source_tokens.to(base.tokens)).any(0).nonzero()[0])
+    first = first_difference(base_tokens, source_tokens)
     check_replay(model, base, first)
     unpatched = unpatched_metric(model, metric, base)
     written = writes(model, base_tokens)
@@ -161,14 +162,13 @@ def _run_head(
 
 def _mlp_runner(model: TransformerBridge, base: BaseRun, written: Writes, layer: int, first: int) -> Run:
     """An MLP is a function of one position's stream: it is called so, and the layers after it run."""
-    block, dtype = model.blocks[layer], precision_of(model)
-    norm = block.ln2 if hasattr(block, "ln2") else block.ln1
+    dtype = precision_of(model)
     before = stream_before(model, written, layer, mlp=True)[:, first:].to(dtype)
     own = written.parts[1 + (layer + 1) * (model.cfg.n_heads + 1) - 1][:, first:]
     after = stream_before(model, written, layer + 1)[:, first:]
 
     def mlp(stream: Float[Tensor, "row position d_model"]) -> Float[Tensor, "row position d_model"]:
-        return in_float(block.mlp(norm(stream)))
+        return in_float(model.blocks[layer].mlp(before_mlp(model, layer, stream)))
 
     try:
         off = (mlp(before) - own).norm(dim=-1)

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.utilities import get_act_name
+
+from helpers.replay import side_by_side
 
 Through = Literal["q", "k", "v", "mlp", "logits"]
 
@@ -107,16 +108,6 @@ def readers(model: TransformerBridge) -> list[Reader]:
             inputs += [Reader(layer, head, through) for head in range(model.cfg.n_heads)]  # type: ignore
         inputs.append(Reader(layer, None, "mlp"))
     return [*inputs, Reader(model.cfg.n_layers, None, "logits")]
-
-
-def side_by_side(model: TransformerBridge) -> bool:
-    """Whether attention and MLP of a layer read the same stream, so that neither hears the other.
-
-    Example:
-        >>> side_by_side(model)  # GPT-2's MLP reads what attention has written
-        False
-    """
-    return get_act_name("resid_mid", 0) not in model.hook_dict
 
 
 def heard_by(model: TransformerBridge, reader: Reader) -> int:
@@ -257,8 +248,9 @@ def edge_mask(model: TransformerBridge, edges: Sequence[Edge]) -> Bool[Tensor, "
 def on_a_path(model: TransformerBridge, edges: Sequence[Edge]) -> list[Edge]:
     """The edges that lie on some way from the embeddings to the logits: the others change nothing.
 
-    A part that hears nothing of the run says what it says in the reference; a part that nobody hears
-    does not matter.
+    Nothing, if the reference is the corrupted prompts: a part that hears nothing of the run says there
+    what it says on them. (Given an average of streams, it does not say the average of what it says.) A
+    part that nobody hears does not matter in any case.
 
     Example:
         >>> spoken = Edge(Writer(0, 1), Reader(3, None, "logits"), 0.5)

@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from helpers.edges.graph import side_by_side
 from helpers.models import n_key_value_heads
 from helpers.precision import in_float, precision_of, rounding_of
-from helpers.replay import Activations, as_refusal, forward, hook_names_of, keep
+from helpers.replay import Activations, as_refusal, forward, hook_names_of, keep, side_by_side
 
 # The rest is shared with the modules beside this one.
 __all__ = ["Writes", "writes"]
@@ -107,6 +106,14 @@ def stream_before(
     within = mlp and not side_by_side(model)
     count = 1 + layer * (model.cfg.n_heads + 1) + (model.cfg.n_heads if within else 0)
     return written.parts[:count].sum(0) + written.biases[: layer + within].sum(0)
+
+
+def before_mlp(
+    model: TransformerBridge, layer: int, stream: Float[Tensor, "row position d_model"]
+) -> Float[Tensor, "row position d_model"]:
+    """What an MLP is given of a stream: through its own norm, or one that it shares with attention."""
+    block = model.blocks[layer]
+    return (block.ln2 if hasattr(block, "ln2") else block.ln1)(stream)
 
 
 def check_heads_apart(model: TransformerBridge, tokens: Int[Tensor, "batch position"]) -> None:

@@ -171,7 +171,7 @@ def stand_ins(*, alone: float, together: float, count: int) -> str:
     if together > 1.2 * alone and together > 0:
         return f"{said}. Together they cost more: they stand in for each other."
     if alone > 1.2 * together and alone > 0:
-        return f"{said}. Together they cost less: they work in a chain, and one broken link is enough."
+        return f"{said}. Together they cost less, as links of one chain do."
     return f"{said}, about as much."
 
 

@@ -129,14 +129,12 @@ def test_no_line_is_cut_off(pages):
     assert [text[:80] for text in cut if not text.lstrip().startswith("Tokenized prompt: ")] == []
 
 
-def test_a_picture_looks_the_same_in_both_themes(pages):
-    """The first one; of all, it is known that nothing shines through them (picture_faults)."""
-    light, dark = (
+def test_pictures_look_the_same_in_both_themes(pages):
+    pairs = zip(*(output_pictures(pages[theme]) for theme in ("light", "dark")), strict=True)
+    for light, dark in pairs:
         # But for the outermost pixel, in which a picture at half a pixel mixes with the page.
-        pixels(output_pictures(pages[theme])[0].screenshot())[1:-1, 1:-1]
-        for theme in ("light", "dark")
-    )
-    np.testing.assert_array_equal(light, dark)
+        inside = [pixels(picture.screenshot())[1:-1, 1:-1] for picture in (light, dark)]
+        np.testing.assert_array_equal(*inside)
 
 
 def test_folds_tables_and_math_survive(notebook, pages):
