@@ -184,7 +184,7 @@ def edges_agree(*, rank: float, kept: int, of: int) -> str:
         of: how many these are.
     """
     said = f"Of the {of} strongest edges the estimate has {kept} among its own {of} strongest"
-    if kept >= 0.8 * of:
+    if kept >= 0.8 * of and rank >= 0.8:
         return f"{said}, and orders all of them much alike ({rank:.2f}): a good first look."
     if kept >= 0.5 * of:
         return f"{said} (rank correlation of all {rank:.2f}): most are found, and the rest is not."
@@ -225,7 +225,9 @@ def complete(left: Plain) -> str:
     if left[1] > 0.1:
         return f"{said}: the circuit is not complete, there are other ways."
     if left[2] < -0.1:
-        return f"{said}: the model now prefers the wrong answer; what works against the answer stayed."
+        return f"{said}, less than with no edge at all: what works against the answer stayed."
+    if left[1] < -0.1 or left[2] > 0.1:
+        return f"{said}, within wide limits: these prompts cannot tell whether there are other ways."
     return f"{said}: hardly anything goes by other ways."
 
 

@@ -133,16 +133,27 @@ CASES = [
         ["Never, at these sizes, by exact"],
         ["kept by"],
     ),
-    (lambda: say.complete((0.4, 0.3, 0.5)), ["40%", "not complete"], ["hardly", "prefers"]),
+    (lambda: say.complete((0.4, 0.3, 0.5)), ["40%", "not complete"], ["hardly", "less than"]),
     (
         lambda: say.complete((-0.4, -0.5, -0.3)),
-        ["-40%", "prefers the wrong"],
+        ["-40%", "less than with no edge"],
         ["hardly", "not complete"],
     ),
     (
         lambda: say.complete((-0.001, -0.05, 0.05)),
         ["0% of the task", "hardly anything"],
         ["-0%", "not complete"],
+    ),
+    (
+        lambda: say.complete((0.0, -0.3, 0.3)),
+        ["0% of", "wide limits", "cannot tell"],
+        ["hardly", "less"],
+    ),
+    (lambda: say.complete((0.02, -0.05, 0.2)), ["cannot tell"], ["hardly", "not complete"]),
+    (
+        lambda: say.edges_agree(rank=0.3, kept=45, of=50),
+        ["has 45", "0.30", "most are found"],
+        ["much alike"],
     ),
     (
         lambda: say.by_ablation((0.9, 0.8, 1.0), (0.5, 0.4, 0.6)),
