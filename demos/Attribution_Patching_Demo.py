@@ -330,8 +330,8 @@ say(
 )
 
 # %% [markdown]
-# Exactly, an edge costs a run from its receiver upwards, on every prompt. For all of them
-# (`edge_sweep(model, *runs, readers(model), metric)`) take patience or a GPU. Here we measure those *into the inputs that
+# Exactly, an edge costs a run from its receiver upwards, on every prompt. Measuring all of them
+# (`edge_sweep(model, *runs, readers(model), metric)`) takes patience, or a GPU. Here we take those *into the inputs that
 # matter*: the ones that restore most when the whole input is patched, and the logits.
 
 # %%
@@ -418,7 +418,7 @@ show_table(counts.rename_axis("of so many, on a path"))
 # %% [markdown]
 # Is the circuit of a thousand edges *complete*: is anything left of the task without it? And does it depend on what
 # stands in the place of the edges that were cut, the corrupted prompt or an average over prompts? (Each has its own
-# zero: without any edge a model on corrupted prompts prefers the other name, one on averages is undecided.)
+# zero: what the model prefers without any edge depends on what stands there instead.)
 
 # %%
 circuit = edge_mask(model, found["gradients on the way"][2])
